@@ -1,0 +1,1 @@
+"""What producers and workers agree on: errors, settings, renders, MIDI, queue, ledger, storage. Imports nothing of ours."""

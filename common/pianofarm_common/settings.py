@@ -1,0 +1,98 @@
+"""The one settings class: every value with its unit, its range and its environment variable. Nothing else reads the environment.
+
+Built once in a composition root (`Settings.load()`) and passed down. Precedence: environment, then `farm.env` in the state
+folder (written by `pianofarm up`, readable by its owner only), then the defaults below. `docs/settings.md` lists the same
+fields; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pianofarm_common.errors import BadSettings
+
+#: The file in the state folder that `pianofarm up` writes and `Settings.load` reads.
+FARM_ENV_FILE = "farm.env"
+
+
+def default_state_dir() -> Path:
+    """Where pianofarm keeps what outlives a command: `$XDG_STATE_HOME/pianofarm`, else `~/.local/state/pianofarm`."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "pianofarm"
+
+
+class Settings(BaseSettings):
+    """Every setting of producers, workers and the local farm. Environment prefix: `PIANOFARM_`."""
+
+    model_config = SettingsConfigDict(env_prefix="PIANOFARM_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    state_dir: Path = Field(default_factory=default_state_dir, description="Folder for models, logs and the local farm.")
+
+    # Services
+    redis_url: SecretStr = Field(
+        default=SecretStr("redis://127.0.0.1:6379/0"), description="Broker and ledger; `rediss://` for TLS."
+    )
+    redis_timeout_s: float = Field(default=5.0, gt=0, le=60, description="Longest wait for one answer from Redis.")
+    s3_endpoint: str = Field(default="", description="URL of the S3-compatible store; empty: Amazon's own.")
+    s3_region: str = Field(default="us-east-1", description="Region the requests are signed for.")
+    s3_bucket: str = Field(default="pianofarm", min_length=3, max_length=63, description="Bucket for MIDI and audio.")
+    s3_access_key: SecretStr = Field(default=SecretStr(""), description="Access key; empty: the vendor's own chain.")
+    s3_secret_key: SecretStr = Field(default=SecretStr(""), description="Secret key that belongs to the access key.")
+    s3_timeout_s: float = Field(default=30.0, gt=0, le=600, description="Longest wait for one answer from the store.")
+    presign_ttl_s: int = Field(default=3600, ge=1, le=604_800, description="How long a presigned URL works.")
+
+    # Synthesis
+    model: str = Field(default="default", description="Model used when a request names none.")
+    backend: Literal["tensorflow", "jax"] = Field(default="tensorflow", description="Array library that synthesizes.")
+    threads_per_worker: int = Field(default=1, ge=0, le=256, description="CPU threads a worker computes with; 0: all.")
+
+    # Limits on MIDI, checked before anything is allocated
+    midi_max_bytes: int = Field(default=8_000_000, ge=14, description="Largest MIDI file accepted, in bytes.")
+    midi_max_duration_s: float = Field(default=7200.0, gt=0, description="Longest performance accepted.")
+    midi_max_notes: int = Field(default=500_000, ge=1, description="Most notes accepted in one file.")
+    midi_max_tracks: int = Field(default=1024, ge=1, le=65_535, description="Most tracks accepted in one file.")
+
+    # Delivery
+    lease_s: float = Field(default=15.0, ge=0.5, le=3600, description="A claim lapses this long after its last heartbeat.")
+    heartbeat_s: float = Field(default=4.0, ge=0.1, le=1200, description="A worker renews its lease this often.")
+    sweep_interval_s: float = Field(default=1.0, ge=0.05, le=3600, description="The sweeper looks for lost work this often.")
+    lost_message_s: float = Field(
+        default=30.0, ge=0.5, le=86_400, description="A queued render nobody claimed is published again after this long."
+    )
+    max_attempts: int = Field(default=3, ge=1, le=100, description="Tries before a render fails or is quarantined.")
+    backoff_base_s: float = Field(default=1.0, ge=0.01, le=3600, description="First wait after a transient error.")
+    backoff_max_s: float = Field(default=300.0, ge=0.01, le=86_400, description="Longest wait after a transient error.")
+    ledger_ttl_s: int = Field(default=7 * 86_400, ge=60, description="Finished jobs and renders are remembered this long.")
+    events_max_length: int = Field(default=100_000, ge=100, description="Events kept per stream, about.")
+    bundle_max_renders: int = Field(default=8, ge=1, le=256, description="Most renders in one queue message.")
+    task_events: bool = Field(default=True, description="Send Celery events, which Flower shows.")
+    soft_shutdown_s: float = Field(default=20.0, ge=0, le=3600, description="Time a stopping worker has to hand back work.")
+
+    # The local farm
+    local_workers: int = Field(default=0, ge=0, le=1024, description="Workers `pianofarm up` starts; 0: one a core.")
+    flower_port: int = Field(default=0, ge=0, le=65_535, description="Port of Flower on loopback; 0: any free one.")
+
+    # Logs
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least severe level logged.")
+    log_format: Literal["json", "console"] = Field(default="json", description="One JSON object a line, or for eyes.")
+
+    @classmethod
+    def load(cls, state_dir: Path | None = None) -> Self:
+        """Settings from the environment and from the local farm's file, if a local farm was set up.
+
+        Raises:
+            BadSettings: a value cannot be used; the message names its variable and says why.
+        """
+        folder = state_dir or Path(os.environ.get("PIANOFARM_STATE_DIR") or default_state_dir())
+        try:
+            return cls(_env_file=folder / FARM_ENV_FILE, state_dir=folder)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"PIANOFARM_{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}" for item in error.errors()
+            )
+            raise BadSettings(f"unusable settings: {problems} (docs/settings.md lists every setting)") from None

@@ -1,0 +1,1 @@
+"""What a worker does: claim, fetch, render, check, store, commit."""
