@@ -20,5 +20,7 @@ def shared() -> Path:
     """The folder of checkpoints, reference renders and MIDI files that the project may not ship."""
     folder = Path(os.environ.get("PIANOFARM_SHARED") or REPOSITORY.parent / "shared")
     if not folder.is_dir():
-        unavailable(f"no reference material at {folder}: set PIANOFARM_SHARED to a folder with models/, parity/ and midi/")
+        unavailable(
+            f"no reference material at {folder}: set PIANOFARM_SHARED to a folder with models/, parity/ and midi/"
+        )
     return folder

@@ -50,7 +50,9 @@ def read_model(folder: Path) -> ModelInfo:
     config_path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     for path in (config_path, weights_path):
         if not path.is_file():
-            raise BadModel(f"{folder} is no model: {path.name} is missing (make one with 'pianofarm models import DIR')")
+            raise BadModel(
+                f"{folder} is no model: {path.name} is missing (make one with 'pianofarm models import DIR')"
+            )
     try:
         config = json.loads(config_path.read_text())
         return ModelInfo(
@@ -106,6 +108,8 @@ def find_model(name: str, state_dir: Path) -> ModelInfo:
         if name == model.name or (len(name) >= 8 and model.digest.startswith(name)):
             return model
     if Path(name).is_dir():
-        raise UnknownModel(f"{name} holds no {CONFIG_FILE}: import a published checkpoint with 'pianofarm models import {name}'")
+        raise UnknownModel(
+            f"{name} holds no {CONFIG_FILE}: import a published checkpoint with 'pianofarm models import {name}'"
+        )
     names = ", ".join(["default", *(model.name for model in known)])
     raise UnknownModel(f"no model {name!r}: known are {names}; 'pianofarm models import DIR' adds one")

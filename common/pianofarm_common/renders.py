@@ -57,14 +57,22 @@ class RenderOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    piano: int | None = Field(default=None, ge=0, le=1023, description="Which of the model's pianos; None: its default.")
+    piano: int | None = Field(
+        default=None, ge=0, le=1023, description="Which of the model's pianos; None: its default."
+    )
     sample_rate_hz: Literal[8000, 16000, 22050, 24000, 32000, 44100, 48000] | None = None
     channels: Literal[1, 2] | None = None
     format: Literal["wav", "flac"] = "wav"
     sample_format: Literal["pcm16", "pcm24", "float32"] = "pcm16"
-    normalize_dbfs: Annotated[float, Field(ge=-60.0, le=0.0)] | None = Field(default=None, description="Peak level asked for.")
-    duration_s: Annotated[float, Field(gt=0.0, le=86_400.0)] | None = Field(default=None, description="Cut the performance here.")
-    warm_up_s: Annotated[float, Field(ge=0.0, le=10.0)] = Field(default=0.5, description="Silent lead-in, not in the file.")
+    normalize_dbfs: Annotated[float, Field(ge=-60.0, le=0.0)] | None = Field(
+        default=None, description="Peak level asked for."
+    )
+    duration_s: Annotated[float, Field(gt=0.0, le=86_400.0)] | None = Field(
+        default=None, description="Cut the performance here."
+    )
+    warm_up_s: Annotated[float, Field(ge=0.0, le=10.0)] = Field(
+        default=0.5, description="Silent lead-in, not in the file."
+    )
     tail: bool = Field(default=True, description="Let the last notes and the room ring out.")
     dry: bool = Field(default=False, description="Store the sound before the room as well.")
 
@@ -79,7 +87,8 @@ class RenderOptions(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             problems = "; ".join(
-                f"{'.'.join(str(part) for part in item['loc'][:1])}={item['input']!r}: {item['msg']}" for item in error.errors()
+                f"{'.'.join(str(part) for part in item['loc'][:1])}={item['input']!r}: {item['msg']}"
+                for item in error.errors()
             )
             raise BadOption(f"{problems} (options: {', '.join(cls.model_fields)})") from None
 
@@ -95,7 +104,9 @@ class RenderSpec(BaseModel):
     model_name: str = Field(max_length=200, description="For people; not part of the key.")
     options: RenderOptions = RenderOptions()
     engine: str = ENGINE_VERSION
-    audio_s: float = Field(ge=0.0, description="Length of the performance; plans bundles and estimates; not part of the key.")
+    audio_s: float = Field(
+        ge=0.0, description="Length of the performance; plans bundles and estimates; not part of the key."
+    )
 
     @property
     def key(self) -> RenderKey:
@@ -106,7 +117,9 @@ class RenderSpec(BaseModel):
             "options": self.options.model_dump(mode="json"),
             "engine": self.engine,
         }
-        return RenderKey(hashlib.sha256(json.dumps(decides, sort_keys=True, separators=(",", ":")).encode()).hexdigest())
+        return RenderKey(
+            hashlib.sha256(json.dumps(decides, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        )
 
     @property
     def seed(self) -> int:
@@ -129,7 +142,9 @@ class RenderResult(BaseModel):
     audio_s: float
     sample_rate_hz: int
     channels: int
-    loudness_lufs: float | None = Field(description="Integrated loudness (ITU-R BS.1770-4); None where it is undefined.")
+    loudness_lufs: float | None = Field(
+        description="Integrated loudness (ITU-R BS.1770-4); None where it is undefined."
+    )
     peak_dbfs: float
     notes: int
     dropped_notes: int

@@ -31,7 +31,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="PIANOFARM_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    state_dir: Path = Field(default_factory=default_state_dir, description="Folder for models, logs and the local farm.")
+    state_dir: Path = Field(
+        default_factory=default_state_dir, description="Folder for models, logs and the local farm."
+    )
 
     # Services
     redis_url: SecretStr = Field(
@@ -58,27 +60,40 @@ class Settings(BaseSettings):
     midi_max_tracks: int = Field(default=1024, ge=1, le=65_535, description="Most tracks accepted in one file.")
 
     # Delivery
-    lease_s: float = Field(default=15.0, ge=0.5, le=3600, description="A claim lapses this long after its last heartbeat.")
+    lease_s: float = Field(
+        default=15.0, ge=0.5, le=3600, description="A claim lapses this long after its last heartbeat."
+    )
     heartbeat_s: float = Field(default=4.0, ge=0.1, le=1200, description="A worker renews its lease this often.")
-    sweep_interval_s: float = Field(default=1.0, ge=0.05, le=3600, description="The sweeper looks for lost work this often.")
+    sweep_interval_s: float = Field(
+        default=1.0, ge=0.05, le=3600, description="The sweeper looks for lost work this often."
+    )
     lost_message_s: float = Field(
-        default=30.0, ge=0.5, le=86_400, description="A queued render nobody claimed is published again after this long."
+        default=30.0,
+        ge=0.5,
+        le=86_400,
+        description="A queued render nobody claimed is published again after this long.",
     )
     max_attempts: int = Field(default=3, ge=1, le=100, description="Tries before a render fails or is quarantined.")
     backoff_base_s: float = Field(default=1.0, ge=0.01, le=3600, description="First wait after a transient error.")
     backoff_max_s: float = Field(default=300.0, ge=0.01, le=86_400, description="Longest wait after a transient error.")
-    ledger_ttl_s: int = Field(default=7 * 86_400, ge=60, description="Finished jobs and renders are remembered this long.")
+    ledger_ttl_s: int = Field(
+        default=7 * 86_400, ge=60, description="Finished jobs and renders are remembered this long."
+    )
     events_max_length: int = Field(default=100_000, ge=100, description="Events kept per stream, about.")
     bundle_max_renders: int = Field(default=8, ge=1, le=256, description="Most renders in one queue message.")
     task_events: bool = Field(default=True, description="Send Celery events, which Flower shows.")
-    soft_shutdown_s: float = Field(default=20.0, ge=0, le=3600, description="Time a stopping worker has to hand back work.")
+    soft_shutdown_s: float = Field(
+        default=20.0, ge=0, le=3600, description="Time a stopping worker has to hand back work."
+    )
 
     # The local farm
     local_workers: int = Field(default=0, ge=0, le=1024, description="Workers `pianofarm up` starts; 0: one a core.")
     flower_port: int = Field(default=0, ge=0, le=65_535, description="Port of Flower on loopback; 0: any free one.")
 
     # Logs
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least severe level logged.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least severe level logged."
+    )
     log_format: Literal["json", "console"] = Field(default="json", description="One JSON object a line, or for eyes.")
 
     @classmethod
@@ -93,6 +108,7 @@ class Settings(BaseSettings):
             return cls(_env_file=folder / FARM_ENV_FILE, state_dir=folder)
         except ValidationError as error:
             problems = "; ".join(
-                f"PIANOFARM_{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}" for item in error.errors()
+                f"PIANOFARM_{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+                for item in error.errors()
             )
             raise BadSettings(f"unusable settings: {problems} (docs/settings.md lists every setting)") from None

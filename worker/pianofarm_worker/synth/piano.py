@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
 from pianofarm_common.errors import BadModel
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import ModelInfo
@@ -71,4 +70,6 @@ def load(info: ModelInfo, *, backend: str = "tensorflow") -> Piano:
         from pianofarm_worker.synth.published.piano import PublishedPiano
 
         return PublishedPiano(info)
-    raise BadModel(f"{info.path}: unknown architecture {info.architecture!r} (known: house, dafx22, maestro-v2, enstdkcl)")
+    raise BadModel(
+        f"{info.path}: unknown architecture {info.architecture!r} (known: house, dafx22, maestro-v2, enstdkcl)"
+    )
