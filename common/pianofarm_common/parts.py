@@ -1,0 +1,171 @@
+"""Channel events -> notes and pedal movements, each with the part that plays it; pretty_midi's rules, without its loops.
+
+A part is a (track, channel, program) that plays notes, numbered in the order in which `pretty_midi` lists its instruments.
+Percussion (channel 10) is counted and left out. Ticks only; seconds are the business of `pianofarm_common.midi`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pianofarm_common.smf import ChannelEvents
+
+#: Sustain, portamento, sostenuto, soft: what a piano model listens to.
+PEDAL_CONTROLS = (64, 65, 66, 67)
+
+_PERCUSSION_CHANNEL = 9  # counted from 0
+_NOTE_OFF, _NOTE_ON, _CONTROL, _PROGRAM, _BEND = 0x80, 0x90, 0xB0, 0xC0, 0xE0
+
+#: Indices into the columns of `ChannelEvents`.
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the parts of a file do, as indices of its events; in pretty_midi's order within each part."""
+
+    note_on: Indices  #: [n_notes], the event that begins the note
+    note_off: Indices  #: [n_notes], the event that ends it, at a later tick
+    note_part: NDArray[np.int64]  #: [n_notes], 0..n_parts - 1
+    control: Indices  #: [n_controls], pedal movements
+    control_part: NDArray[np.int64]  #: [n_controls]
+    percussion_notes: int  #: notes of channel 10, not among the above
+
+
+def count_note_ons(events: ChannelEvents) -> int:
+    """Note-on events of any channel: an upper bound of the notes, cheap enough to be compared with a limit first."""
+    return int(np.count_nonzero(_is_on(events)))
+
+
+def read_parts(events: ChannelEvents) -> Parts:
+    """Pair note-on with note-off and hand out the pedals.
+
+    A note-off ends every sounding note of its key that began at an earlier tick; notes that never end are dropped, as are
+    pedals of a (track, channel) that plays no note.
+    """
+    note_on, note_off = _pair(events)
+    place = events.place
+    is_percussion = place[note_on] % 16 == _PERCUSSION_CHANNEL
+    percussion_notes = int(np.count_nonzero(is_percussion))
+    note_on, note_off = note_on[~is_percussion], note_off[~is_percussion]
+
+    part_key = place[note_off] * 128 + _programs(events, place, note_off)
+    keys, first_note, dense = np.unique(part_key, return_index=True, return_inverse=True)
+    number = np.empty(len(keys), np.int64)
+    number[np.argsort(first_note)] = np.arange(len(keys))
+    note_part = number[dense]
+
+    kind = events.kind
+    is_pedal = (kind == _CONTROL) & (events.data1 >= PEDAL_CONTROLS[0]) & (events.data1 <= PEDAL_CONTROLS[-1])
+    places, first_part, n_parts = np.unique(keys // 128, return_index=True, return_counts=True)
+    control, control_part = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    if len(places):
+        candidates = np.flatnonzero(is_pedal)
+        at = np.minimum(np.searchsorted(places, place[candidates]), len(places) - 1)
+        simple = (places[at] == place[candidates]) & (n_parts[at] == 1)
+        control.append(candidates[simple])
+        control_part.append(number[first_part[at[simple]]])
+    for shared in places[n_parts > 1].tolist():
+        numbers = {int(key % 128): int(number[k]) for k, key in enumerate(keys.tolist()) if key // 128 == shared}
+        chosen, parts = _shared_pedals(events, np.flatnonzero(place == shared), note_off, is_pedal, numbers)
+        control.append(np.array(chosen, np.int64))
+        control_part.append(np.array(parts, np.int64))
+    return Parts(note_on, note_off, note_part, np.concatenate(control), np.concatenate(control_part), percussion_notes)
+
+
+def _is_on(events: ChannelEvents) -> NDArray[np.bool_]:
+    is_on: NDArray[np.bool_] = (events.kind == _NOTE_ON) & (events.data2 > 0)
+    return is_on
+
+
+def _pair(events: ChannelEvents) -> tuple[Indices, Indices]:
+    """Note-on and note-off of every note, ordered by note-off, then note-on."""
+    is_on = _is_on(events)
+    kind = events.kind
+    chosen = np.flatnonzero((kind == _NOTE_OFF) | (kind == _NOTE_ON))
+    key = events.place[chosen] * 128 + events.data1[chosen].astype(np.int64)
+    by_key = np.argsort(key, kind="stable")
+    chosen, key = chosen[by_key], key[by_key]
+    on, tick = is_on[chosen], events.tick[chosen]
+
+    same_key = key[1:] == key[:-1]
+    follows_on = same_key & on[:-1]
+    # A key is simple if it never sounds twice at once and no note of it ends at the tick it began.
+    odd = np.flatnonzero(follows_on & (on[1:] | (tick[1:] == tick[:-1])))
+    ends_note = np.flatnonzero(follows_on & ~on[1:]) + 1
+    if len(odd) == 0:
+        note_on, note_off = chosen[ends_note - 1], chosen[ends_note]
+    else:
+        odd_keys = np.unique(key[odd])
+        is_simple = ~np.isin(key, odd_keys)
+        ends_note = ends_note[is_simple[ends_note]]
+        pairs = _pair_overlapping(key[~is_simple], chosen[~is_simple], on[~is_simple], tick[~is_simple])
+        note_on = np.concatenate((chosen[ends_note - 1], pairs[:, 0]))
+        note_off = np.concatenate((chosen[ends_note], pairs[:, 1]))
+    order = np.lexsort((note_on, note_off))
+    return note_on[order], note_off[order]
+
+
+def _pair_overlapping(key: Indices, event: Indices, on: NDArray[np.bool_], tick: Indices) -> NDArray[np.int64]:
+    """Pairs [n, 2] for keys that are struck while they sound; linear, as a note is closed or dropped at most once."""
+    pairs: list[tuple[int, int]] = []
+    sounding: list[tuple[int, int]] = []
+    current = -1
+    columns = (key.tolist(), event.tolist(), on.tolist(), tick.tolist())
+    for this_key, this_event, is_on, now in zip(*columns, strict=True):
+        if this_key != current:
+            current, sounding = this_key, []
+        if is_on:
+            sounding.append((now, this_event))
+            continue
+        ended = [begun for when, begun in sounding if when != now]
+        # A note struck at this very tick goes on if the note-off had an older one to end; otherwise it is no note at all.
+        sounding = [entry for entry in sounding if entry[0] == now] if ended else []
+        pairs.extend((begun, this_event) for begun in ended)
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def _programs(events: ChannelEvents, place: Indices, at: Indices) -> NDArray[np.int64]:
+    """The program that each of these events finds set on its track and channel; 0 where none was set."""
+    changes = np.flatnonzero(events.kind == _PROGRAM)
+    if len(changes) == 0:
+        return np.zeros(len(at), np.int64)
+    n_events = len(events.tick)
+    when = place[changes] * n_events + changes
+    order = np.argsort(when)
+    changes, when = changes[order], when[order]
+    latest = np.searchsorted(when, place[at] * n_events + at) - 1
+    found = (latest >= 0) & (place[changes[latest]] == place[at])
+    return np.where(found, events.data1[changes[latest]], 0).astype(np.int64)
+
+
+def _shared_pedals(
+    events: ChannelEvents, here: Indices, note_off: Indices, is_pedal: NDArray[np.bool_], numbers: dict[int, int]
+) -> tuple[list[int], list[int]]:
+    """Pedals of a track and channel whose program changes between notes, event by event.
+
+    Events before the first note of a program go to every program that has no list of its own yet, and once shared a list
+    stays shared: what pretty_midi does, so a pedal may be returned once for each of several parts.
+    """
+    ends_note = set(note_off.tolist())
+    lists: dict[int, list[int]] = {}
+    early: list[int] | None = None
+    program = 0
+    for event in here.tolist():
+        kind = int(events.status[event]) & 0xF0
+        if kind == _PROGRAM:
+            program = int(events.data1[event])
+        elif event in ends_note:
+            if program not in lists:
+                lists[program] = early if early is not None else []
+        elif kind in (_CONTROL, _BEND):
+            if program not in lists and early is None:
+                early = []
+            target = lists.get(program, early)
+            if is_pedal[event] and target is not None:
+                target.append(event)
+    chosen = [event for program in lists for event in lists[program]]
+    return chosen, [numbers[program] for program in lists for _ in lists[program]]
