@@ -1,0 +1,152 @@
+"""The additive synthesizer: pitches and partial amplitudes per frame -> audio, as matrix products of grains.
+
+Numpy only; no network, no noise, no room. Its conventions are those of `ddsp.core.harmonic_synthesis` with cosines: amplitudes
+are interpolated with overlapping Hann windows, frequencies linearly, and the first sample already has one sample's phase.
+
+While a voice keeps its pitch, frame n adds A_n cos(phi_n + w u) under a window over |u| < hop. As cos(phi + w u) is
+cos(phi) cos(w u) - sin(phi) sin(w u), all frames of a run are two products with the pitch's basis (`PartialTables.basis`), and
+their difference and sum are the halves after and before the frame. Hops in which a voice changes pitch are evaluated directly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pianofarm_worker.synth.partials import TURN, PartialTables, Turns
+
+
+class Additive:
+    """The additive part of one render, fed frame by frame in order.
+
+    Frames may come in chunks of any length: other chunks change the samples by float rounding only (1e-7 of the peak), the same
+    chunks never change a bit. Feed chunks of one fixed length (`blocks.Reblock`) where bytes must not depend on the caller.
+    """
+
+    def __init__(self, tables: PartialTables, n_voices: int) -> None:
+        """Start at silence.
+
+        Args:
+            tables: the piano.
+            n_voices: rows of every `push`.
+        """
+        self._tables = tables
+        self._started = False
+        # Of the last frame seen, per voice:
+        self._pitch = np.zeros(n_voices, np.int64)
+        self._amplitudes = np.zeros((n_voices, tables.n_partials), np.float32)
+        self._phase: Turns = np.zeros(
+            (n_voices, tables.n_strings, tables.n_partials), np.uint64
+        )  # one sample before it
+        self._after = np.zeros((n_voices, tables.hop), np.float32)  # its grain's later half, if the pitch stays
+
+    def push(self, pitch: NDArray[np.integer], amplitudes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Synthesize up to the newest frame.
+
+        Args:
+            pitch: [n_voices, n_frames] integers, 0..127: the pitch whose strings the voice moves (0 before its first note).
+            amplitudes: [n_voices, n_frames, n_partials], of the partials, all strings together; 0 where nothing shall sound.
+
+        Returns:
+            [n_samples] float32: a hop for every frame, starting with the hop before the first of these frames. As nothing comes
+            before the first frame of all, the first chunk gives one hop less; `finish` gives the hop after the last.
+        """
+        n_frames = pitch.shape[1]
+        # Row r is the hop that ends at frame r of this chunk; the last row stays unfinished and is kept in `_after`.
+        later_halves = np.zeros((n_frames, self._tables.hop), np.float32)
+        earlier_halves = np.zeros((n_frames, self._tables.hop), np.float32)
+        for voice in range(len(pitch)):
+            self._add_voice(voice, pitch[voice], amplitudes[voice], later_halves, earlier_halves)
+        later_halves[:, 1:] += earlier_halves[:, :0:-1]  # the earlier half of a grain counts its samples backwards
+        first = 0 if self._started else 1
+        self._started = True
+        return later_halves[first:].reshape(-1)
+
+    def finish(self) -> NDArray[np.float32]:
+        """The last hop, [hop] float32: pitch and amplitudes of the last frame are held."""
+        return self.push(self._pitch[:, None].copy(), self._amplitudes[:, None].copy())
+
+    def _add_voice(
+        self,
+        voice: int,
+        pitch: NDArray[np.integer],
+        amplitudes: NDArray[np.float32],
+        later_halves: NDArray[np.float32],
+        earlier_halves: NDArray[np.float32],
+    ) -> None:
+        """Add one voice: a run of equal pitch at a time, and the glide into it."""
+        tables, phase = self._tables, self._phase[voice]
+        n_frames = len(pitch)
+        changes = np.flatnonzero(pitch[1:] != pitch[:-1]) + 1
+        starts, ends = [0, *changes.tolist()], [*changes.tolist(), n_frames]
+        last_pitch, last_amplitudes, any_before = int(self._pitch[voice]), self._amplitudes[voice], self._started
+        for start, end in zip(starts, ends, strict=True):
+            this_pitch = int(pitch[start])
+            stays = any_before and this_pitch == last_pitch
+            if stays:
+                later_halves[start] += self._after[voice]
+                phase += tables.hop_step[this_pitch]
+            elif any_before:
+                later_halves[start] += self._glide(phase, last_pitch, this_pitch, last_amplitudes, amplitudes[start])
+                phase += _glide_step(tables, last_pitch, this_pitch)
+            even, odd = self._grains(this_pitch, phase, amplitudes[start:end])
+            later, earlier = even - odd, even + odd
+            later_halves[start + 1 : end] += later[:-1]
+            first = 0 if stays else 1
+            earlier_halves[start + first : end] += earlier[first:]
+            self._after[voice] = later[-1]
+            phase += tables.hop_step[this_pitch] * np.uint64(end - start - 1)
+            last_pitch, last_amplitudes, any_before = this_pitch, amplitudes[end - 1], True
+        self._pitch[voice], self._amplitudes[voice] = last_pitch, last_amplitudes
+
+    def _grains(
+        self, pitch: int, phase: Turns, amplitudes: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Even and odd part of the grains of a run, each [n_frames, hop] float32."""
+        tables = self._tables
+        n_frames, n = len(amplitudes), tables.n_audible[pitch]
+        amplitudes = amplitudes[:, :n]
+        if not amplitudes.any():
+            silence = np.zeros((n_frames, tables.hop), np.float32)
+            return silence, silence
+        frame = np.arange(n_frames, dtype=np.uint64)[:, None, None]
+        turns = frame * tables.hop_step[pitch, :, :n]
+        turns += phase[:, :n] + tables.half_step[pitch, :, :n] * np.uint64(2)
+        angle = turns.view(np.int64).astype(np.float32)  # signed: -1/2..1/2 turn
+        angle *= np.float32(2 * np.pi / TURN)
+        cosine, sine = np.cos(angle), np.sin(angle)
+        cosine *= amplitudes[:, None, :]
+        sine *= amplitudes[:, None, :]
+        even, odd = tables.basis(pitch)
+        return cosine.reshape(n_frames, -1) @ even, sine.reshape(n_frames, -1) @ odd
+
+    def _glide(
+        self,
+        phase: Turns,
+        pitch_from: int,
+        pitch_to: int,
+        amplitudes_from: NDArray[np.float32],
+        amplitudes_to: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """[hop] float32: one hop in which every partial's frequency moves linearly to that of another pitch."""
+        tables = self._tables
+        n = max(tables.n_audible[pitch_from], tables.n_audible[pitch_to])
+        amplitudes_from, amplitudes_to = amplitudes_from[:n, None], amplitudes_to[:n, None]
+        if not (amplitudes_from.any() or amplitudes_to.any()):
+            return np.zeros(tables.hop, np.float32)
+        sample = np.arange(tables.hop)
+        start = tables.turns[pitch_from, :, :n, None]
+        change = tables.turns[pitch_to, :, :n, None] - start
+        turns = phase[:, :n, None] / TURN + start * (sample + 1) + change * (sample * (sample + 1) / (2 * tables.hop))
+        turns -= np.rint(turns)
+        wave = np.cos(turns.astype(np.float32) * np.float32(2 * np.pi))
+        wave *= start + change * (sample / tables.hop) < 0.5
+        fade_in = tables.fade_in.astype(np.float32)
+        envelope = (amplitudes_from * (1 - fade_in) + amplitudes_to * fade_in) / np.float32(tables.n_strings)
+        return np.asarray((wave.sum(axis=0) * envelope).sum(axis=0))
+
+
+def _glide_step(tables: PartialTables, pitch_from: int, pitch_to: int) -> Turns:
+    """[n_strings, n_partials]: what a gliding hop advances: hop w0 + (w1 - w0) (hop - 1) / 2."""
+    change = tables.half_step[pitch_to] - tables.half_step[pitch_from]
+    return tables.hop_step[pitch_from] + change * np.uint64(tables.hop - 1)
