@@ -1,0 +1,21 @@
+-- Take the lease of a render. A: key, worker, nonce, rest. Returns {'ok', token, spec, attempt, class, ms since submission} or {refusal}.
+local r = load_render(A.key)
+if not r then return { 'unknown' } end
+if leased(r) and r.nonce == A.nonce then
+  -- Asked twice, because the first answer was lost.
+  return { 'ok', r.tok, r.spec, r.att, r.cls, int(NOW - r.sub) }
+end
+if leased(r) and r.lease <= NOW then lapse(r) end
+if r.st == 'cancelled' then return { 'cancelled' } end
+if FINAL[r.st] then return { 'finished' } end
+if leased(r) then return { 'held' } end
+local score = tonumber(call('ZSCORE', list_of(r), A.key)) or NOW
+if r.at == 'b' and score > NOW then return { 'backoff' } end
+
+if r.at == 'q' and score > (tonumber(call('HGET', P .. 'mark', r.cls)) or 0) then call('HSET', P .. 'mark', r.cls, int(score)) end
+r.att, r.wk, r.tok = r.att + 1, A.worker, call('INCR', P .. 'fence') .. ':' .. A.nonce
+call('HSET', P .. 'render:' .. A.key, 'att', r.att, 'wk', r.wk, 'tok', r.tok, 'nonce', A.nonce, 'lease', int(NOW + A.lease_ms),
+  'start', int(NOW), 'frac', '0', 'fev', '0', 'rest', A.rest)
+move(r, 'l', NOW + A.lease_ms)
+change(r, 'running', 'running', 0)
+return { 'ok', r.tok, r.spec, r.att, r.cls, int(NOW - r.sub) }

@@ -1,0 +1,52 @@
+-- Queue again what nobody does. A: limit, lost_ms, backlog {class: messages in the broker}. Returns a list of {class, key, alone}.
+local out = {}
+local function publish(r, alone) out[#out + 1] = { r.cls, r.key, alone and 1 or 0 } end
+
+local function due(set, ceiling)
+  return call('ZRANGEBYSCORE', set, '-inf', int(ceiling), 'LIMIT', 0, A.limit)
+end
+
+for _, key in ipairs(due(P .. 'leases', NOW)) do
+  local r = load_render(key)
+  if not r then
+    call('ZREM', P .. 'leases', key)
+  else
+    local rest = r.rest ~= '' and cjson.decode(r.rest) or {}
+    lapse(r)
+    -- What killed one worker travels alone from now on; and its neighbours in the message wait for no timeout.
+    if r.st == 'queued' then publish(r, true) end
+    for _, other in ipairs(rest) do
+      local n = load_render(other)
+      if n and n.at == 'q' then
+        move(n, 'q', NOW)
+        publish(n, true)
+      end
+    end
+  end
+end
+
+for _, key in ipairs(due(P .. 'backoff', NOW)) do
+  local r = load_render(key)
+  if not r then
+    call('ZREM', P .. 'backoff', key)
+  else
+    move(r, 'q', NOW)
+    publish(r, true)
+  end
+end
+
+for _, cls in ipairs({ 'interactive', 'standard', 'bulk' }) do
+  local ceiling = NOW - A.lost_ms
+  -- Queues are first in, first out. While messages wait in the broker, one is lost only if a much younger one was claimed.
+  if A.backlog[cls] > 0 then ceiling = math.min(ceiling, (tonumber(call('HGET', P .. 'mark', cls)) or 0) - A.lost_ms) end
+  for _, key in ipairs(due(P .. 'queued:' .. cls, ceiling)) do
+    local r = load_render(key)
+    if not r then
+      call('ZREM', P .. 'queued:' .. cls, key)
+    else
+      move(r, 'q', NOW)
+      publish(r, r.att > 0)
+    end
+  end
+end
+return out

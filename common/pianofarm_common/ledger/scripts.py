@@ -1,0 +1,52 @@
+"""Loading and calling the Lua scripts: each is `prelude.lua` and its own file, takes one JSON argument, and runs as one step."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+import redis
+
+from pianofarm_common.ledger.connection import translated
+from pianofarm_common.settings import Settings
+
+#: Begins every key. The hash tag keeps all of them in one slot of a Redis Cluster, so that a script may touch any of them.
+PREFIX = "{pianofarm}:"
+
+
+class Scripts:
+    """The scripts on one connection, with the settings that all of them get."""
+
+    def __init__(self, client: redis.Redis, settings: Settings, where: str) -> None:
+        folder = files("pianofarm_common.ledger") / "lua"
+        prelude = (folder / "prelude.lua").read_text()
+        self._where = where
+        self._scripts = {
+            name: client.register_script(f"{prelude}\n{(folder / f'{name}.lua').read_text()}")
+            for name in (
+                "submit",
+                "claim",
+                "heartbeat",
+                "commit",
+                "fail",
+                "release",
+                "cancel",
+                "sweep",
+                "retry",
+                "adopt",
+                "forget",
+                "worker",
+            )
+        }
+        self._common = {
+            "ttl_s": settings.ledger_ttl_s,
+            "events_max": settings.events_max_length,
+            "max_attempts": settings.max_attempts,
+            "lease_ms": round(settings.lease_s * 1000),
+        }
+
+    def call(self, name: str, /, **arguments: object) -> Any:
+        """Run a script; returns what it returns. Raises what `translated` raises."""
+        with translated(self._where):
+            return self._scripts[name](keys=[PREFIX], args=[json.dumps(self._common | arguments)])
