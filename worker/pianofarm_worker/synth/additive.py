@@ -148,5 +148,6 @@ class Additive:
 
 def _glide_step(tables: PartialTables, pitch_from: int, pitch_to: int) -> Turns:
     """[n_strings, n_partials]: what a gliding hop advances: hop w0 + (w1 - w0) (hop - 1) / 2."""
-    change = tables.half_step[pitch_to] - tables.half_step[pitch_from]
-    return tables.hop_step[pitch_from] + change * np.uint64(tables.hop - 1)
+    change: Turns = tables.half_step[pitch_to] - tables.half_step[pitch_from]
+    step: Turns = tables.hop_step[pitch_from] + change * np.uint64(tables.hop - 1)
+    return step

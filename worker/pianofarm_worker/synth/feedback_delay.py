@@ -1,0 +1,61 @@
+"""The feedback-delay-network room of DDSP-Piano v2 and ENSTDkCl: its parameters -> an impulse response. No audio passes here.
+
+Eight (or six) delay lines feed each other through a Householder-like mixing matrix, allpass chains that thicken the echoes and
+one-pole filters that set the reverberation time; early reflections are a short free response on top.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Delays of the lines, in samples, where the model did not learn its own.
+FIXED_DELAYS = (233.0, 311.0, 421.0, 461.0, 587.0, 613.0, 789.0, 891.0)
+
+
+@dataclass(frozen=True)
+class FeedbackDelayNetwork:
+    """The parameters of one room, as they are in a checkpoint."""
+
+    input_gain: NDArray[np.float32]  #: [n_lines]
+    output_gain: NDArray[np.float32]  #: [n_lines]
+    delay_samples: NDArray[np.float32]  #: [n_lines], the fraction realized by an allpass
+    allpass_gain: NDArray[np.float32]  #: [n_lines, n_allpasses]
+    allpass_delay_samples: NDArray[np.float32]  #: [n_lines, n_allpasses]
+    reverberation_time_s: float  #: time to fall by 60 dB, at 0 Hz
+    tone: float  #: before the sigmoid: the time at half the sample rate is sigmoid(tone) times that at 0 Hz
+    early_ir: NDArray[np.float32]  #: [n_early_samples]
+
+    def impulse_response(self, sample_rate_hz: int) -> NDArray[np.float32]:
+        """The room's response, [2 * sample_rate_hz] float32.
+
+        Sampled in frequency, as the original does: whatever rings for more than two seconds folds back to the start.
+        """
+        n_samples = 2 * sample_rate_hz
+        # The original works in single precision; its delays turn by up to 1400 rad, which rounds by 1e-4. We do not copy that.
+        omega = 2 * np.pi * np.arange(n_samples // 2 + 1)[:, None] / n_samples  # [bin, 1]
+        delay_samples = self.delay_samples.astype(np.float64)
+        whole = np.floor(delay_samples)
+        fraction = delay_samples - whole
+        eta = (1 - fraction) / (1 + fraction)
+        unit = np.exp(-1j * omega)
+        delay = np.exp(-1j * omega * whole) * (eta + unit) / (1 + eta * unit)  # [bin, line]
+
+        allpass_gain = self.allpass_gain.astype(np.float64)
+        advance = np.exp(1j * omega[:, :, None] * self.allpass_delay_samples.astype(np.float64))  # [bin, line, allpass]
+        allpass = ((1 + allpass_gain * advance) / (allpass_gain + advance)).prod(axis=-1)
+
+        loop_s = (delay_samples + self.allpass_delay_samples.sum(axis=-1, dtype=np.float64)) / sample_rate_hz
+        bass = 10 ** (-3 * loop_s / self.reverberation_time_s)
+        treble = 10 ** (-3 * loop_s / (self.reverberation_time_s / (1 + np.exp(-self.tone))))
+        damping = 2 * bass * treble / (bass + treble) / (1 - (bass - treble) / (bass + treble) * unit)  # [bin, line]
+
+        n_lines = len(delay_samples)
+        mixing = 0.5 * np.ones((n_lines, n_lines)) - np.eye(n_lines)
+        feedback = damping[:, :, None] * mixing * (allpass * delay)[:, None, :]  # [bin, line, line]
+        lines = np.linalg.solve(np.eye(n_lines) - feedback, self.input_gain.astype(np.complex128)[:, None])[..., 0]
+        late = np.fft.irfft((self.output_gain * delay * lines).sum(axis=-1), n_samples)
+        late[: len(self.early_ir)] += self.early_ir[:n_samples]
+        return late.astype(np.float32)
