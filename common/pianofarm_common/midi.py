@@ -47,8 +47,8 @@ class MidiLimits:
         )
 
 
-def _all_in_part_0() -> NDArray[np.uint16]:
-    return np.zeros(0, np.uint16)
+def _all_in_part_0() -> NDArray[np.uint32]:
+    return np.zeros(0, np.uint32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,14 +69,14 @@ class Performance:
     control_number: NDArray[np.uint8]  #: [n_controls], 64 sustain, 65 portamento, 66 sostenuto, 67 soft
     control_value: NDArray[np.uint8]  #: [n_controls], 0..127
     percussion_notes: int = 0  #: notes on MIDI channel 10, dropped
-    note_part: NDArray[np.uint16] = field(default_factory=_all_in_part_0)  #: [n_notes]; left out: all in part 0
-    control_part: NDArray[np.uint16] = field(default_factory=_all_in_part_0)  #: [n_controls]; likewise
+    note_part: NDArray[np.uint32] = field(default_factory=_all_in_part_0)  #: [n_notes]; left out: all in part 0
+    control_part: NDArray[np.uint32] = field(default_factory=_all_in_part_0)  #: [n_controls]; likewise
 
     def __post_init__(self) -> None:
         if len(self.note_part) != len(self.pitch):
-            object.__setattr__(self, "note_part", np.zeros(len(self.pitch), np.uint16))
+            object.__setattr__(self, "note_part", np.zeros(len(self.pitch), np.uint32))
         if len(self.control_part) != len(self.control_s):
-            object.__setattr__(self, "control_part", np.zeros(len(self.control_s), np.uint16))
+            object.__setattr__(self, "control_part", np.zeros(len(self.control_s), np.uint32))
 
     @property
     def duration_s(self) -> float:
@@ -95,11 +95,11 @@ class Performance:
             (self.offset_s, "<f8"),
             (self.pitch, "u1"),
             (self.velocity, "u1"),
-            (self.note_part, "<u2"),
+            (self.note_part, "<u4"),
             (self.control_s, "<f8"),
             (self.control_number, "u1"),
             (self.control_value, "u1"),
-            (self.control_part, "<u2"),
+            (self.control_part, "<u4"),
         )
         digest = hashlib.sha256(b"pianofarm performance 1")
         digest.update(struct.pack("<QQ", len(self.onset_s), len(self.control_s)))
@@ -234,8 +234,8 @@ def _performance(
         control_number=control_number[by_time].astype(np.uint8),
         control_value=control_value[by_time].astype(np.uint8),
         percussion_notes=percussion_notes,
-        note_part=note_part[by_note].astype(np.uint16),
-        control_part=control_part[by_time].astype(np.uint16),
+        note_part=note_part[by_note].astype(np.uint32),
+        control_part=control_part[by_time].astype(np.uint32),
     )
 
 

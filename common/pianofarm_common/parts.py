@@ -68,9 +68,10 @@ def read_parts(events: ChannelEvents) -> Parts:
         simple = (places[at] == place[candidates]) & (n_parts[at] == 1)
         control.append(candidates[simple])
         control_part.append(number[first_part[at[simple]]])
-    for shared in places[n_parts > 1].tolist():
-        numbers = {int(key % 128): int(number[k]) for k, key in enumerate(keys.tolist()) if key // 128 == shared}
-        chosen, parts = _shared_pedals(events, np.flatnonzero(place == shared), note_off, is_pedal, numbers)
+    if np.any(n_parts > 1):
+        numbers = dict(zip(keys.tolist(), number.tolist(), strict=True))
+        here = np.flatnonzero(np.isin(place, places[n_parts > 1]))
+        chosen, parts = _shared_pedals(events, here, note_off, is_pedal, numbers)
         control.append(np.array(chosen, np.int64))
         control_part.append(np.array(parts, np.int64))
     return Parts(note_on, note_off, note_part, np.concatenate(control), np.concatenate(control_part), percussion_notes)
@@ -145,27 +146,34 @@ def _programs(events: ChannelEvents, place: Indices, at: Indices) -> NDArray[np.
 def _shared_pedals(
     events: ChannelEvents, here: Indices, note_off: Indices, is_pedal: NDArray[np.bool_], numbers: dict[int, int]
 ) -> tuple[list[int], list[int]]:
-    """Pedals of a track and channel whose program changes between notes, event by event.
+    """Pedals of the tracks and channels whose program changes between notes, event by event.
 
     Events before the first note of a program go to every program that has no list of its own yet, and once shared a list
     stays shared: what pretty_midi does, so a pedal may be returned once for each of several parts.
+
+    Args:
+        events: all of them.
+        here: those to look at.
+        note_off: the events that end a note.
+        is_pedal: [n_events], the pedal movements.
+        numbers: part number by 128 times place plus program.
     """
-    ends_note = set(note_off.tolist())
-    lists: dict[int, list[int]] = {}
-    early: list[int] | None = None
-    program = 0
-    for event in here.tolist():
-        kind = int(events.status[event]) & 0xF0
+    ends_note = np.zeros(len(events.tick), np.bool_)
+    ends_note[note_off] = True
+    lists: dict[int, list[int]] = {}  # by 128 * place + program
+    early: dict[int, list[int]] = {}  # by place
+    programs: dict[int, int] = {}  # by place
+    columns = (here, events.place[here], events.kind[here], events.data1[here], ends_note[here], is_pedal[here])
+    for event, place, kind, data1, ends, pedal in zip(*(column.tolist() for column in columns), strict=True):
+        part = place * 128 + programs.get(place, 0)
         if kind == _PROGRAM:
-            program = int(events.data1[event])
-        elif event in ends_note:
-            if program not in lists:
-                lists[program] = early if early is not None else []
+            programs[place] = data1
+        elif ends:
+            if part not in lists:
+                lists[part] = early.get(place, [])
         elif kind in (_CONTROL, _BEND):
-            if program not in lists and early is None:
-                early = []
-            target = lists.get(program, early)
-            if is_pedal[event] and target is not None:
+            target = lists[part] if part in lists else early.setdefault(place, [])
+            if pedal:
                 target.append(event)
-    chosen = [event for program in lists for event in lists[program]]
-    return chosen, [numbers[program] for program in lists for _ in lists[program]]
+    chosen = [event for part in lists for event in lists[part]]
+    return chosen, [numbers[part] for part in lists for _ in lists[part]]
