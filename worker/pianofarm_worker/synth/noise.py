@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-
 from pianofarm_common.errors import BadModel
 
 #: Philox gives four 64-bit words a counter step; a sample takes half a word.
@@ -48,7 +47,8 @@ def summed_magnitudes(magnitudes: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         [n_frames, n_bands] float32.
     """
-    return np.sqrt(np.einsum("vfb,vfb->fb", magnitudes, magnitudes))
+    power: NDArray[np.float32] = np.einsum("vfb,vfb->fb", magnitudes, magnitudes)
+    return np.sqrt(power)
 
 
 class FilteredNoise:

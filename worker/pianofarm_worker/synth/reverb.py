@@ -38,7 +38,7 @@ class Convolver:
         padded = np.zeros((self._n_channels, n_parts * block), np.float32)
         padded[:, : self._n_ir] = ir.T
         parts = padded.reshape(self._n_channels, n_parts, block)
-        self._response = np.fft.rfft(parts, 2 * block).transpose(1, 0, 2).copy()  # [part, channel, bin]
+        self._response = np.fft.rfft(parts, 2 * block).transpose(1, 0, 2).astype(np.complex64)  # [part, channel, bin]
         self._spectra: list[NDArray[np.complex64]] = []  # of the newest blocks, newest first
         self._last: NDArray[np.float32] | None = None  # [channel, block], the block before
         self._waiting = Reblock(block, 0)
@@ -78,7 +78,9 @@ class Convolver:
         block = np.ascontiguousarray(dry.T, np.float32)
         last = np.zeros_like(block) if self._last is None else self._last
         self._last = block
-        self._spectra.insert(0, np.fft.rfft(np.concatenate((last, block), axis=1)))
-        del self._spectra[len(self._response) :]
-        wet = sum(part * spectrum for part, spectrum in zip(self._response, self._spectra, strict=False))
-        return np.fft.irfft(wet, 2 * self._block)[:, self._block :].T
+        spectrum = np.fft.rfft(np.concatenate((last, block), axis=1)).astype(np.complex64, copy=False)
+        self._spectra = [spectrum, *self._spectra[: len(self._response) - 1]]
+        wet = np.zeros(self._response.shape[1:], np.complex64)
+        for part, heard in zip(self._response, self._spectra, strict=False):
+            wet += part * heard
+        return np.fft.irfft(wet, 2 * self._block)[:, self._block :].T.astype(np.float32, copy=False)
