@@ -63,4 +63,5 @@ class FeedbackDelayNetwork:
 
 def _rotation(angle: NDArray[np.float32]) -> NDArray[np.complex128]:
     """Unit complex numbers at these angles, in radians."""
-    return np.exp(1j * angle.astype(np.float64))
+    rotation: NDArray[np.complex128] = np.exp(1j * angle.astype(np.float64))
+    return rotation
