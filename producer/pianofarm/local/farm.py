@@ -1,4 +1,4 @@
-"""Up and down: starts the supervisor of the local farm, waits until everything answers, and stops it. Draws nothing on a terminal."""
+"""Up and down: starts the supervisor of the local farm, waits until everything answers, stops it. Prints nothing."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from pianofarm.local.plan import Facts, OwnServices, StateFolder, make_facts, make_plan, read_facts, write_facts
-from pianofarm.local.supervisor import Plan, Program, Supervisor
 from pianofarm_common.errors import ServiceUnavailable
 from pianofarm_common.settings import Settings
+
+from pianofarm.local.plan import Facts, OwnServices, StateFolder, make_facts, make_plan, read_facts, write_facts
+from pianofarm.local.supervisor import LOG_MARK, Plan, Program, Supervisor
 
 #: Makes the worker programs (and the sweeper) of a farm, once its addresses are known.
 Workers = Callable[[StateFolder], tuple[Program, ...]]
@@ -208,9 +209,10 @@ class LocalFarm:
 
 
 def _last_line(log: Path) -> str:
-    """The last line of a log that is not empty."""
+    """The last line that the program itself wrote to its log."""
     try:
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        text = log.read_text(errors="replace")
+        lines = [line for line in text.splitlines() if line.strip() and not line.startswith(LOG_MARK)]
     except OSError:
         return "no log"
     return lines[-1].strip() if lines else "nothing in its log"

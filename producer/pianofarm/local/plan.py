@@ -1,7 +1,7 @@
 """What the local farm is made of: which programs, on which ports, with which credentials. Starts nothing.
 
-A service whose address the user's environment gives (`PIANOFARM_REDIS_URL`, `PIANOFARM_S3_ENDPOINT`) is the user's own: it is used as
-it is and none is started.
+A service whose address the user's environment gives (`PIANOFARM_REDIS_URL`, `PIANOFARM_S3_ENDPOINT`) is the user's own: it is
+used as it is and none is started.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from pianofarm.local.supervisor import Plan, Program
 from pianofarm_common.errors import BadSettings
 from pianofarm_common.settings import FARM_ENV_FILE, Settings
+
+from pianofarm.local.supervisor import Plan, Program
 
 LOOPBACK = "127.0.0.1"
 
@@ -261,7 +262,7 @@ def _flower(folder: StateFolder, facts: Facts) -> Program:
             "flower",
             f"--address={LOOPBACK}",
             f"--port={facts.flower_port}",
-        ),  # fmt: skip
+        ),
         env={**base_env(folder), "FLOWER_BASIC_AUTH": f"{facts.flower_user}:{facts.flower_password}"},
         log=str(folder.logs / "flower.log"),
         grace_s=3.0,

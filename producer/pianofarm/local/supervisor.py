@@ -33,6 +33,9 @@ TICK_S = 0.2
 #: A log larger than this is put aside (one earlier log is kept) before its program starts.
 LOG_MAX_BYTES = 20_000_000
 
+#: How the supervisor's own lines in a program's log begin.
+LOG_MARK = "pianofarm supervisor: "
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -155,10 +158,10 @@ class Supervisor:
                     stderr=subprocess.STDOUT,
                     process_group=0,
                     # This process has one thread, so code between fork and exec is safe here.
-                    preexec_fn=die_with_parent,
+                    preexec_fn=die_with_parent,  # noqa: PLW1509
                 )
             except OSError as error:
-                log.write(f"pianofarm: cannot start {program.argv[0]}: {error}\n".encode())
+                log.write(f"cannot start {program.argv[0]}: {error}\n".encode())
                 child.start_at, child.pause_s = now + child.pause_s, min(child.pause_s * 2, RESTART_MAX_S)
                 child.restarts += 1
                 return
@@ -228,7 +231,7 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
 
 def _log_line(program: Program, text: str) -> None:
     with contextlib.suppress(OSError), Path(program.log).open("a") as log:
-        log.write(f"pianofarm: {text}\n")
+        log.write(f"{LOG_MARK}{text}\n")
 
 
 def main() -> None:

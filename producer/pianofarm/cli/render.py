@@ -1,0 +1,5 @@
+"""`pianofarm render`."""
+
+
+def register(app):
+    pass

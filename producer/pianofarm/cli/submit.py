@@ -1,0 +1,129 @@
+"""`pianofarm submit`: MIDI from files, folders, globs, tables or standard input becomes a batch of jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pianofarm.cli import options as shared
+
+if TYPE_CHECKING:
+    from pianofarm.handles import Batch
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(submit)
+
+
+def submit(
+    sources: Annotated[
+        list[str], typer.Argument(help="MIDI files, folders, globs, .csv tables, or - for standard input.")
+    ],
+    model: shared.Model = None,
+    piano: shared.Piano = None,
+    duration: shared.Duration = None,
+    warm_up_s: shared.WarmUp = None,
+    tail: shared.Tail = True,
+    sample_rate: shared.SampleRate = None,
+    channels: shared.Channels = None,
+    format: shared.Format = None,  # noqa: A002 - the option's name
+    sample_format: shared.SampleFormat = None,
+    normalize_dbfs: shared.NormalizeDbfs = None,
+    dry: Annotated[bool, typer.Option("--dry", help="Store the sound before the room as well.")] = False,
+    priority: Annotated[str, typer.Option("--priority", help="interactive, standard or bulk.")] = "standard",
+    owner: Annotated[str, typer.Option("--owner", help="Whose jobs these are.")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until all are finished.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show every event until all are finished.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Wait and download the audio into this folder.")
+    ] = None,
+    json: shared.Json = False,
+) -> None:
+    """Submit renders to the farm. Prints a line per job: its id, its state and its name."""
+    from pianofarm_common.ledger import new_id
+
+    from pianofarm.cli.following import exit_code, follow
+    from pianofarm.cli.terminal import say
+    from pianofarm.client import Farm
+    from pianofarm.manifest import expand
+
+    given = shared.render_options(
+        piano=piano,
+        duration_s=duration,
+        warm_up_s=warm_up_s,
+        tail=tail,
+        sample_rate_hz=sample_rate,
+        channels=channels,
+        format=format,
+        sample_format=sample_format,
+        normalize_dbfs=normalize_dbfs,
+        dry=dry,
+    )
+    batch_id = new_id()
+    with Farm.from_env() as farm:
+        found = expand(sources, given, farm.settings.midi_max_bytes)
+        try:
+            batch = farm.submit_many(found, model=model, options=given, priority=priority, owner=owner, batch=batch_id)
+            if not batch.jobs:
+                raise batch.rejected[0].error if len(batch.rejected) == 1 else _all_rejected(batch)
+            _show(batch, as_json=json)
+            code = 1 if batch.rejected else 0
+            if wait or watch or out:
+                status = follow(batch, as_json=json and watch, lines=watch)
+                code = exit_code(status, len(batch.rejected))
+                if out is not None:
+                    from pianofarm.cli.jobs import fetch_batch
+
+                    code = max(code, fetch_batch(batch, out, as_json=json))
+                elif not watch:
+                    _report_failures(batch)
+        except KeyboardInterrupt:
+            say(
+                f"batch {batch_id} goes on: 'pianofarm watch {batch_id}' follows it, 'pianofarm cancel {batch_id}' ends it"
+            )
+            raise
+    raise typer.Exit(code)
+
+
+def _all_rejected(batch: Batch) -> Exception:
+    from pianofarm_common.errors import BadMidi
+
+    first = batch.rejected[0]
+    return BadMidi(f"none of {len(batch.rejected)} sources can be rendered; the first, {first.name}: {first.error}")
+
+
+def _show(batch: Batch, *, as_json: bool) -> None:
+    from pianofarm.cli.following import reason
+    from pianofarm.cli.terminal import print_json, say
+
+    if as_json:
+        print_json(
+            {
+                "batch": batch.id,
+                "jobs": [{"job": job.id, "name": job.name, "key": job.key, "cached": job.cached} for job in batch.jobs],
+                "rejected": [{"name": item.name, **reason(item.error)} for item in batch.rejected],
+            }
+        )
+        return
+    for job in batch.jobs:
+        print(f"{job.id}  {'cached' if job.cached else 'queued':<6}  {job.name}")
+    for item in batch.rejected:
+        say(f"rejected: {item.name}: {item.error}")
+    cached = sum(job.cached for job in batch.jobs)
+    say(
+        f"batch {batch.id}: {len(batch.jobs)} submitted, {cached} of them in the cache, {len(batch.rejected)} rejected; "
+        f"'pianofarm watch {batch.id}' follows it"
+    )
+
+
+def _report_failures(batch: Batch) -> None:
+    from pianofarm_common.renders import State
+
+    from pianofarm.cli.terminal import say
+
+    for status in batch.statuses():
+        if status.state is not State.DONE:
+            say(f"{status.state}: {status.name or status.job_id}{': ' + status.error if status.error else ''}")

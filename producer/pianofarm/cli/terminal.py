@@ -1,0 +1,105 @@
+"""What commands show: a progress bar with an estimate on a terminal, plain lines elsewhere, JSON for scripts. Decides nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+#: Elsewhere than on a terminal a line is written at most this often, and when something ends.
+PLAIN_EVERY_S = 5.0
+
+
+def say(text: str) -> None:
+    """A line for people: on standard error, so that standard output carries results only."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object a line on standard output."""
+    print(json.dumps(value, default=str), flush=True)
+
+
+def table_console() -> Console:
+    """Where tables go: standard output, wide enough to keep paths whole where nobody watches."""
+    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+
+
+def duration_text(seconds: float) -> str:
+    """Minutes and seconds: 3:05.2."""
+    minutes, rest = divmod(max(0.0, seconds), 60.0)
+    return f"{int(minutes)}:{rest:04.1f}"
+
+
+class Meter:
+    """How far something is, with an estimate of the time left. A context manager."""
+
+    def __init__(self, label: str, total: float, *, counts: bool = False, quiet: bool = False) -> None:
+        """Args: label; total: what `update` counts up to; counts: show "3/10" instead of "30%"; quiet: show nothing."""
+        self._label, self._total, self._quiet = label, total, quiet
+        self._began = time.monotonic()
+        self._last_line = self._began
+        self._bar: Progress | None = None
+        if not quiet and sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn() if counts else TaskProgressColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task(label, total=total, note="")
+        self._counts = counts
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: float, note: str = "") -> None:
+        """Say how far it is."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, note=note)
+        elif not self._quiet and time.monotonic() - self._last_line >= PLAIN_EVERY_S:
+            self._last_line = time.monotonic()
+            say(self._line(done, note))
+
+    def line(self, text: str) -> None:
+        """A line that stays, above the bar."""
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        elif not self._quiet:
+            say(text)
+
+    def _line(self, done: float, note: str) -> str:
+        how_far = (
+            f"{done:g}/{self._total:g}" if self._counts else f"{100 * done / self._total if self._total else 100:.0f}%"
+        )
+        elapsed_s = time.monotonic() - self._began
+        left = (
+            f", about {duration_text(elapsed_s * (self._total - done) / done)} left" if 0 < done < self._total else ""
+        )
+        return f"{self._label}: {how_far} after {duration_text(elapsed_s)}{left}{' - ' + note if note else ''}"

@@ -1,0 +1,276 @@
+"""Farm: the client. Turns MIDI into jobs and hands out the handles to follow them; synthesizes nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pianofarm_common.errors import Permanent
+from pianofarm_common.ledger import BatchStatus, Event, JobRequest, JobStatus, new_id
+from pianofarm_common.midi import MidiLimits, Performance, read_performance
+from pianofarm_common.models import ModelInfo
+from pianofarm_common.queue import publish_tickets
+from pianofarm_common.renders import PriorityClass, RenderOptions, RenderSpec, State
+from pianofarm_common.settings import Settings
+from pianofarm_common.storage import midi_object
+
+from pianofarm.handles import Batch, Job, Result
+from pianofarm.models import check_options, publish_model, resolve_model
+from pianofarm.services import Services
+from pianofarm.submission import (
+    MidiSource,
+    Options,
+    Rejected,
+    Submission,
+    midi_bytes,
+    name_of,
+    parse_options,
+    parse_priority,
+)
+
+#: Requests sent to the ledger in one go.
+CHUNK = 500
+
+#: Threads that upload MIDI: the store's answer time is hidden, a small store is not flooded.
+UPLOADS = 8
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A request and the upload that must have ended before it is sent."""
+
+    request: JobRequest
+    upload: Future[None]
+
+
+class Farm:
+    """A farm of pianos.
+
+    Safe to share between threads. Usable as a context manager; `close` it otherwise, or leave it to the end of the process.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.services = Services(settings)
+        self._limits = MidiLimits.from_settings(settings)
+
+    @classmethod
+    def from_env(cls, state_dir: Path | None = None) -> Self:
+        """The farm that the environment names (`PIANOFARM_REDIS_URL`, ...), else the local one of `pianofarm up`.
+
+        Raises:
+            BadSettings: a setting cannot be used.
+        """
+        return cls(Settings.load(state_dir))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings this farm was made with."""
+        return self.services.settings
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.services.close()
+
+    def submit(
+        self,
+        source: MidiSource,
+        *,
+        model: str | None = None,
+        options: Options = None,
+        priority: PriorityClass | str = PriorityClass.INTERACTIVE,
+        owner: str = "",
+        name: str = "",
+    ) -> Job:
+        """Ask for one render.
+
+        Args:
+            source: path of a MIDI file, its bytes, or a PrettyMIDI object.
+            model: name, folder or digest; default: the setting `model`.
+            options: `RenderOptions` or a mapping of them, e.g. `{"sample_rate_hz": 44100, "piano": 3}`.
+            priority: "interactive" (somebody waits), "standard" or "bulk".
+            owner: for people and for shares.
+            name: what to call the job; default: the file's name.
+
+        Raises:
+            BadMidi: the MIDI cannot be read or rendered.
+            BadOption, UnknownModel, BadModel: the request cannot be fulfilled.
+            ServiceUnavailable: Redis or the store does not answer. What the ledger accepted is not lost.
+            BadSettings: Redis or the store refuses our credentials.
+        """
+        batch = self.submit_many(
+            [Submission(source, name=name)], model=model, options=options, priority=priority, owner=owner
+        )
+        if batch.rejected:
+            raise batch.rejected[0].error
+        return batch.jobs[0]
+
+    def submit_many(
+        self,
+        sources: Iterable[MidiSource | Submission],
+        *,
+        model: str | None = None,
+        options: Options = None,
+        priority: PriorityClass | str = PriorityClass.BULK,
+        owner: str = "",
+        batch: str | None = None,
+    ) -> Batch:
+        """Ask for many renders; reading, uploading and entering them overlap.
+
+        A source that cannot be rendered does not stop the others: it is listed in `Batch.rejected`.
+
+        Args:
+            sources: any iterable, read as it goes; a `Submission` sets its own model, options, priority, owner or name.
+            model: for those that set none; see `submit`.
+            options: likewise.
+            priority: likewise.
+            owner: likewise.
+            batch: id of the batch, from `pianofarm_common.ledger.new_id`; default: a new one.
+
+        Raises:
+            BadOption, UnknownModel, BadModel: of the arguments of this call.
+            ServiceUnavailable, BadSettings: as `submit`; chunks sent before are not lost.
+        """
+        run = _Run(self, model, parse_options(options), parse_priority(priority), owner, batch or new_id())
+        remaining = iter(sources)
+        uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="pianofarm-upload")
+        try:
+            waiting: list[_Prepared] = []
+            while chunk := list(islice(remaining, CHUNK)):
+                prepared = [item for source in chunk if (item := run.prepare(source, uploads))]
+                run.send(waiting)
+                waiting = prepared
+            run.send(waiting)
+        finally:
+            uploads.shutdown(cancel_futures=True)
+        return Batch(self.services, run.batch, run.jobs, run.rejected)
+
+    def job(self, job_id: str) -> Job:
+        """The handle of a job that was submitted before, here or elsewhere.
+
+        Raises:
+            NotFound: no such job.
+            ServiceUnavailable: Redis does not answer.
+        """
+        status = self.services.ledger.job(job_id)
+        return Job(self.services, status.job_id, status.batch, status.key, status.name, status.cached)
+
+    def batch(self, batch_id: str) -> Batch:
+        """The handle of a batch that was submitted before; nothing is asked yet."""
+        return Batch(self.services, batch_id)
+
+    def status(self, what: Job | Batch | str) -> JobStatus | BatchStatus:
+        """Where a job or a batch stands; a string is a job's id.
+
+        Raises:
+            NotFound: no such job or batch.
+            ServiceUnavailable: Redis does not answer.
+        """
+        return self.job(what).status() if isinstance(what, str) else what.status()
+
+    def watch(self, batch: Batch | Job | str) -> Iterator[Event]:
+        """Events of a batch as they happen, until it is finished; see `Batch.watch`. A string is a batch's id."""
+        if isinstance(batch, Job):
+            batch = batch.batch
+        return (self.batch(batch) if isinstance(batch, str) else batch).watch()
+
+    def cancel(self, what: Job | Batch | str) -> State | int:
+        """Cancel a job (returns its state) or a batch (returns how many were cancelled). A string is a job's id.
+
+        Raises:
+            NotFound: no such job or batch.
+            ServiceUnavailable: Redis does not answer.
+        """
+        return self.services.ledger.cancel_job(what) if isinstance(what, str) else what.cancel()
+
+    def fetch(self, job: Job | str, path: str | Path, timeout_s: float | None = None) -> Path:
+        """Wait for a job and write its audio to a file; raises as `Job.result` and `Result.download`."""
+        result: Result = (self.job(job) if isinstance(job, str) else job).result(timeout_s)
+        return result.download(path)
+
+    def read(self, source: MidiSource) -> tuple[bytes, Performance]:
+        """The bytes of a source and what they mean.
+
+        Raises:
+            BadMidi: it cannot be read or holds nothing to render.
+        """
+        data = midi_bytes(source, self._limits.max_bytes)
+        return data, read_performance(data, self._limits)
+
+
+class _Run:
+    """One call of `submit_many`: what it has found out so far."""
+
+    def __init__(
+        self, farm: Farm, model: str | None, options: RenderOptions, priority: PriorityClass, owner: str, batch: str
+    ) -> None:
+        self._farm = farm
+        self._services = farm.services
+        self._model = model or farm.settings.model
+        self._options, self._priority, self._owner = options, priority, owner
+        self._models: dict[str, ModelInfo] = {}
+        self._uploads: dict[str, Future[None]] = {}
+        self.batch = batch
+        self.jobs: list[Job] = []
+        self.rejected: list[Rejected] = []
+        check_options(self._find(self._model), options)
+
+    def prepare(self, source: MidiSource | Submission, uploads: ThreadPoolExecutor) -> _Prepared | None:
+        """Read a source and start its upload; None where it cannot be rendered."""
+        item = source if isinstance(source, Submission) else Submission(source)
+        name = item.name or name_of(item.source)
+        try:
+            data, performance = self._farm.read(item.source)
+            options = self._options if item.options is None else parse_options(item.options)
+            model = self._find(item.model or self._model)
+            check_options(model, options)
+            priority = self._priority if item.priority is None else parse_priority(item.priority)
+        except Permanent as error:
+            self.rejected.append(Rejected(name, error))
+            return None
+        digest = performance.sha256
+        if digest not in self._uploads:
+            self._uploads[digest] = uploads.submit(self._services.store.put, midi_object(digest), data, "audio/midi")
+        spec = RenderSpec(
+            performance_sha256=digest,
+            model_digest=model.digest,
+            model_name=model.name,
+            options=options,
+            audio_s=min(performance.duration_s, options.duration_s or performance.duration_s),
+        )
+        owner = self._owner if item.owner is None else item.owner
+        request = JobRequest(spec=spec, batch=self.batch, owner=owner[:200], priority=priority, name=name[:500])
+        return _Prepared(request, self._uploads[digest])
+
+    def send(self, prepared: list[_Prepared]) -> None:
+        """Enter requests whose MIDI is in the store, then publish them."""
+        if not prepared:
+            return
+        for item in prepared:
+            item.upload.result()
+        tickets = self._services.ledger.submit_many([item.request for item in prepared])
+        self.jobs += [
+            Job(self._services, ticket.job_id, ticket.batch, ticket.key, item.request.name, ticket.cached)
+            for item, ticket in zip(prepared, tickets, strict=True)
+        ]
+        publish_tickets(self._services.queue, tickets)
+
+    def _find(self, name: str) -> ModelInfo:
+        """The model of this name, in the store if workers would not have it."""
+        if name not in self._models:
+            model = resolve_model(name, self._farm.settings.state_dir)
+            publish_model(self._services.store, model)
+            self._models[name] = model
+        return self._models[name]

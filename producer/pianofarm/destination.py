@@ -1,0 +1,63 @@
+"""Files that appear whole or not at all: written under a temporary name beside their place, then renamed. Knows no formats."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pianofarm_common.errors import BadOption, DiskFull
+
+#: What a full disk or a used-up quota answers.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def arriving(path: Path) -> Iterator[Path]:
+    """A temporary path to write to; it becomes `path` when the block ends well and disappears when it does not.
+
+    Raises:
+        BadOption: the place cannot be written to.
+        DiskFull: there is no room.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _translated(path, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Find out before the work whether a file can be written there, and make its folder.
+
+    Raises:
+        BadOption: it cannot.
+    """
+    if path.is_dir():
+        raise BadOption(f"cannot write {path}: it is a folder; give a file name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadOption(
+            f"cannot make the folder {path.parent}: {error.strerror}: choose another place for the output"
+        ) from None
+    probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise _translated(path, error) from None
+
+
+def _translated(path: Path, error: OSError) -> BadOption | DiskFull:
+    if error.errno in _FULL:
+        return DiskFull(f"no room to write {path} ({error.strerror}): free some space; nothing was left behind")
+    return BadOption(f"cannot write {path}: {error.strerror or error}: choose another place for the output")

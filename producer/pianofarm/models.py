@@ -1,0 +1,100 @@
+"""Models from the producer's side: the model a request names, checked, and in the store where workers can fetch it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from pianofarm_common.errors import BadOption, BadSettings
+from pianofarm_common.models import (
+    CARD_FILE,
+    CONFIG_FILE,
+    PACKAGED_DIR,
+    WEIGHTS_FILE,
+    ModelInfo,
+    find_model,
+    read_model,
+)
+from pianofarm_common.renders import RenderOptions
+from pianofarm_common.storage import BlobStore, model_object
+
+
+def require_worker(*needed: str) -> None:
+    """Make sure that this environment can synthesize.
+
+    Args:
+        needed: packages to look for; none: those of the default backend.
+
+    Raises:
+        BadSettings: it cannot; the message says what to install.
+    """
+    missing = [name for name in needed or ("keras", "tensorflow", "soundfile") if find_spec(name) is None]
+    if missing:
+        raise BadSettings(
+            f"{', '.join(missing)} not installed: pip install 'pianofarm[worker]' (jax: 'pianofarm[worker,jax]')"
+        )
+
+
+def resolve_model(name: str, state_dir: Path) -> ModelInfo:
+    """The model of this name, folder or digest; a published checkpoint folder is imported into the state folder, once.
+
+    Raises:
+        UnknownModel: no such model.
+        BadModel: the folder is damaged or of an unknown architecture.
+        BadSettings: a checkpoint must be imported and TensorFlow is not installed.
+    """
+    folder = Path(name)
+    checkpoints = [] if (folder / CONFIG_FILE).is_file() or not folder.is_dir() else sorted(folder.glob("*.index"))
+    if not checkpoints:
+        return find_model(name, state_dir)
+    # Known again by where the checkpoint is and when it was written, so that a second use needs no TensorFlow.
+    where = "\n".join(f"{path.resolve()} {path.stat().st_mtime_ns}" for path in checkpoints)
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-.") or "checkpoint"
+    imported = state_dir / "models" / f"{slug}-{hashlib.sha256(where.encode()).hexdigest()[:8]}"
+    if (imported / CONFIG_FILE).is_file():
+        return read_model(imported)
+    return import_model(folder, imported, slug)
+
+
+def import_model(source: Path, destination: Path, name: str) -> ModelInfo:
+    """Turn a published checkpoint into a model folder.
+
+    Raises:
+        BadModel: no checkpoint, a damaged one, or one of an unknown architecture.
+        BadSettings: TensorFlow is not installed, or the destination cannot be written.
+    """
+    require_worker("tensorflow", "safetensors")
+    from pianofarm_worker.synth.published.checkpoints import import_checkpoint
+
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        return import_checkpoint(source, destination, name)
+    except OSError as error:
+        raise BadSettings(f"cannot write the model to {destination}: {error.strerror or error}") from None
+
+
+def check_options(model: ModelInfo, options: RenderOptions) -> None:
+    """Refuse what this model cannot do.
+
+    Raises:
+        BadOption: the model has no such piano.
+    """
+    if options.piano is not None and options.piano >= model.n_pianos:
+        raise BadOption(f"piano={options.piano}: model {model.name!r} has {model.n_pianos} (0 to {model.n_pianos - 1})")
+
+
+def publish_model(store: BlobStore, model: ModelInfo) -> bool:
+    """Put a model that is not part of the package in the store, once; returns True where it was sent now."""
+    if model.path.resolve().is_relative_to(PACKAGED_DIR.resolve()):
+        return False
+    # The configuration goes last: where it is, the rest is.
+    marker = model_object(model.digest, CONFIG_FILE)
+    if store.exists(marker):
+        return False
+    for name in (WEIGHTS_FILE, CARD_FILE, CONFIG_FILE):
+        path: Path = model.path / name
+        if path.is_file():
+            store.put(model_object(model.digest, name), path.read_bytes())
+    return True

@@ -1,0 +1,97 @@
+"""A submission: a MIDI source with what is wanted of it, and its way to validated MIDI bytes. Reads files, talks to no service."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from pianofarm_common.errors import BadMidi, BadOption, PianofarmError
+from pianofarm_common.renders import PriorityClass, RenderOptions
+
+if TYPE_CHECKING:
+    import pretty_midi
+
+#: What can be submitted: a file by its path, the bytes of a MIDI file, or a PrettyMIDI object.
+MidiSource: TypeAlias = "str | os.PathLike[str] | bytes | pretty_midi.PrettyMIDI"
+
+#: Options by name, or ready made.
+Options: TypeAlias = RenderOptions | Mapping[str, object] | None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One thing to submit. A field left at None is taken from the arguments of `Farm.submit_many`."""
+
+    source: MidiSource
+    name: str = ""  #: for people; empty: the file's name
+    model: str | None = None
+    options: Options = None
+    priority: PriorityClass | None = None
+    owner: str | None = None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A submission that never became a job, and why."""
+
+    name: str
+    error: PianofarmError
+
+
+def name_of(source: MidiSource) -> str:
+    """What to call a source that was given no name: its file name without folder, or what it is."""
+    if isinstance(source, str | os.PathLike):
+        return Path(source).name
+    return "bytes" if isinstance(source, bytes) else "PrettyMIDI"
+
+
+def midi_bytes(source: MidiSource, max_bytes: int) -> bytes:
+    """The MIDI file behind a source; no more than `max_bytes` + 1 bytes are read from a file.
+
+    Raises:
+        BadMidi: it cannot be read, or a PrettyMIDI object cannot be written.
+    """
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, str | os.PathLike):
+        try:
+            with Path(source).open("rb") as file:
+                return file.read(max_bytes + 1)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise BadMidi(f"cannot read {os.fspath(source)}: {why}") from None
+    buffer = io.BytesIO()
+    try:
+        source.write(buffer)
+    except Exception as error:  # mido and pretty_midi raise what they like on impossible values
+        raise BadMidi(
+            f"this PrettyMIDI object cannot be written as a MIDI file: {type(error).__name__}: {error}"
+        ) from None
+    return buffer.getvalue()
+
+
+def parse_options(options: Options) -> RenderOptions:
+    """Options as a RenderOptions.
+
+    Raises:
+        BadOption: one is unknown or out of range.
+    """
+    if isinstance(options, RenderOptions):
+        return options
+    return RenderOptions.parse(**(options or {}))
+
+
+def parse_priority(priority: PriorityClass | str) -> PriorityClass:
+    """A priority class by its name.
+
+    Raises:
+        BadOption: no such class.
+    """
+    try:
+        return PriorityClass(priority)
+    except ValueError:
+        raise BadOption(f"priority={priority!r}: must be one of {', '.join(PriorityClass)}") from None
