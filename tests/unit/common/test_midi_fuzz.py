@@ -1,0 +1,158 @@
+"""Whatever bytes come, they are a performance or a BadMidi; whatever valid file comes, it is what pretty_midi reads.
+
+PIANOFARM_TEST_FUZZ=50 searches fifty times longer, from a new seed each time.
+"""
+
+import io
+import os
+import struct
+import warnings
+
+import numpy as np
+import pretty_midi
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pianofarm_common.errors import BadMidi
+from pianofarm_common.midi import MidiLimits, Performance, from_pretty_midi, read_performance
+
+LIMITS = MidiLimits(max_bytes=100_000, max_duration_s=7200.0, max_notes=10_000, max_tracks=64)
+FUZZ = int(os.environ.get("PIANOFARM_TEST_FUZZ", "1"))
+
+
+def fuzzed(n_examples):
+    return settings(max_examples=n_examples * FUZZ, derandomize=FUZZ == 1, deadline=None, database=None)
+
+
+def quantity(value: int) -> bytes:
+    """A MIDI variable-length quantity."""
+    out = [value & 0x7F]
+    while value := value >> 7:
+        out.append(0x80 | value & 0x7F)
+    return bytes(reversed(out))
+
+
+# Few channels, keys and programs, so that notes overlap, collide and change hands.
+channels = st.sampled_from([0, 0, 1, 9])
+keys = st.integers(60, 62)
+low_velocity = st.sampled_from([0, 0, 1, 64, 127])
+channel_messages = st.one_of(
+    st.tuples(st.just(0x90), channels, keys, low_velocity),
+    st.tuples(st.just(0x90), channels, keys, low_velocity),
+    st.tuples(st.just(0x80), channels, keys, st.just(64)),
+    st.tuples(st.just(0xB0), channels, st.sampled_from([1, 64, 64, 66, 67, 123]), st.integers(0, 127)),
+    st.tuples(st.just(0xC0), channels, st.integers(0, 2)),
+    st.tuples(st.just(0xD0), channels, st.integers(0, 127)),
+    st.tuples(st.just(0xE0), channels, st.integers(0, 127), st.integers(0, 127)),
+    st.tuples(st.just(0xA0), channels, keys, st.integers(0, 127)),
+)
+tempi = st.sampled_from([500_000, 500_000, 1, 333_333, 1_000_000, 0xFFFFFF])
+other_events = st.one_of(
+    tempi.map(lambda tempo: b"\xff\x51\x03" + tempo.to_bytes(3, "big")),
+    st.binary(max_size=130).map(lambda text: b"\xff\x01" + quantity(len(text)) + text),
+    st.binary(max_size=5).map(lambda data: b"\xf0" + quantity(len(data) + 1) + bytes(b & 0x7F for b in data) + b"\xf7"),
+)
+deltas = st.one_of(st.integers(0, 3), st.sampled_from([127, 128, 5000]))
+tracks = st.lists(
+    st.tuples(deltas, st.one_of(channel_messages, channel_messages, other_events), st.booleans()), max_size=40
+)
+SCALE = [(1, (0x90, 0, 60, 64), True), (5, (0xB0, 0, 64, 127), True), (9, (0x80, 0, 60, 0), True)]
+
+
+def encode(events, *, is_first) -> bytes:
+    """A track; running status where the third entry allows it, and never right after a system exclusive event."""
+    out, running = b"", None
+    for delta, event, may_run in events:
+        if isinstance(event, bytes):
+            if event[:2] == b"\xff\x51" and not is_first:
+                continue
+            out += quantity(delta) + event
+            running = None if event[0] == 0xF0 else running
+            continue
+        status = event[0] | event[1]
+        out += quantity(delta) + (b"" if may_run and running == status else bytes([status])) + bytes(event[2:])
+        running = status
+    return out + b"\x00\xff\x2f\x00"
+
+
+def file_of(all_tracks, division=96, kind=1) -> bytes:
+    chunks = [encode(events, is_first=k == 0) for k, events in enumerate(all_tracks)]
+    header = b"MThd" + struct.pack(">LHHH", 6, kind, len(chunks), division)
+    return header + b"".join(b"MTrk" + struct.pack(">L", len(chunk)) + chunk for chunk in chunks)
+
+
+files = st.builds(file_of, st.lists(tracks, min_size=1, max_size=3), st.sampled_from([1, 24, 96, 480, 32_767]))
+
+
+def read_or_refuse(data: bytes) -> Performance | None:
+    """The performance, checked for what every reader of it relies on; None where it was refused."""
+    try:
+        played = read_performance(data, LIMITS)
+    except BadMidi as error:
+        assert str(error)
+        assert "\n" not in str(error)
+        return None
+    assert 0 < len(played.pitch) <= LIMITS.max_notes
+    assert np.all(played.offset_s > played.onset_s)
+    assert np.all(np.diff(played.onset_s) >= 0)
+    assert np.all(np.diff(played.control_s) >= 0)
+    assert played.onset_s[0] >= 0
+    assert played.duration_s <= LIMITS.max_duration_s
+    assert played.pitch.max() < 128
+    assert 0 < played.velocity.min() <= played.velocity.max() < 128
+    assert set(played.control_number.tolist()) <= {64, 65, 66, 67}
+    return played
+
+
+@fuzzed(200)
+@given(files)
+def test_a_valid_file_is_read_as_pretty_midi_reads_it(data):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        midi = pretty_midi.PrettyMIDI(io.BytesIO(data))
+    played = read_or_refuse(data)
+    if any(instrument.notes and not instrument.is_drum for instrument in midi.instruments):
+        expected = from_pretty_midi(midi)
+        if expected.duration_s > LIMITS.max_duration_s:
+            return
+        assert played is not None
+        for name in Performance.__dataclass_fields__:
+            np.testing.assert_array_equal(getattr(played, name), getattr(expected, name), err_msg=name)
+        assert played.sha256 == expected.sha256
+    else:
+        assert played is None
+
+
+@fuzzed(300)
+@given(files, st.data())
+def test_a_file_with_damaged_bytes_is_read_or_refused(data, draw):
+    damaged = bytearray(data)
+    for _ in range(draw.draw(st.integers(1, 5))):
+        at = draw.draw(st.integers(0, len(damaged) - 1))
+        value = draw.draw(st.sampled_from([0x00, 0x7F, 0x80, 0xFF, 0xF0, 0xF7, 0x2F, *range(256)]))
+        action = draw.draw(st.sampled_from(["set", "set", "delete", "insert"]))
+        if action == "set":
+            damaged[at] = value
+        elif action == "delete" and len(damaged) > 1:
+            del damaged[at]
+        else:
+            damaged.insert(at, value)
+    read_or_refuse(bytes(damaged))
+
+
+@fuzzed(5)
+@given(files)
+def test_a_file_cut_anywhere_is_refused(data):
+    whole = read_or_refuse(file_of([SCALE]))
+    assert whole is not None
+    for cut in range(0, len(data), 1 + len(data) // 200):
+        assert read_or_refuse(data[:cut]) is None
+
+
+@fuzzed(300)
+@given(st.binary(max_size=300), st.integers(0, 3), st.integers(0, 65_535))
+def test_random_bytes_behind_a_good_header_are_read_or_refused(noise, n_tracks, division):
+    header = b"MThd" + struct.pack(">LHHH", 6, 1, n_tracks, division)
+    read_or_refuse(noise)
+    read_or_refuse(header + noise)
+    read_or_refuse(header + b"MTrk" + struct.pack(">L", len(noise)) + noise)
+    read_or_refuse(header + b"MTrk" + struct.pack(">L", len(noise)) + noise + file_of([SCALE])[14:])
