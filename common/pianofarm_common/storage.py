@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
@@ -322,7 +322,8 @@ def _write_then_rename(path: Path, write: Callable[[IO[bytes]], object]) -> int:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         if isinstance(error, (ConnectionError, TimeoutError)):
             raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

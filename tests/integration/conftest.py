@@ -13,6 +13,8 @@ from pianofarm_common.storage import S3BlobStore
 from services import free_port, start_redis, start_s3
 
 REDIS_PASSWORD = "the-redis-password"
+S3_ACCESS_KEY = "the-access-key"
+S3_SECRET_KEY = "the-secret-key"
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +28,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
-    process = start_s3(tmp_path_factory.mktemp("s3"), port)
+    process = start_s3(tmp_path_factory.mktemp("s3"), port, S3_ACCESS_KEY, S3_SECRET_KEY)
     yield f"http://127.0.0.1:{port}"
     process.stop()
 
@@ -62,8 +64,8 @@ def ledger(redis_settings: Settings) -> Iterator[Ledger]:
 def s3_settings(s3_endpoint: str) -> Settings:
     return Settings(
         s3_endpoint=s3_endpoint,
-        s3_access_key="test-access",
-        s3_secret_key="test-secret-key",
+        s3_access_key=S3_ACCESS_KEY,
+        s3_secret_key=S3_SECRET_KEY,
         s3_bucket="pianofarm-test",
     )
 

@@ -1,5 +1,6 @@
 """Real servers on free loopback ports, in processes of their own that cannot outlive the tests."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -37,7 +38,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 env=os.environ | (env or {}),
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509
             )
 
     @property
@@ -49,19 +50,15 @@ class Process:
 
     def kill(self) -> None:
         """SIGKILL for the whole group: a prefork child must not be left behind."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.popen.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.popen.wait(timeout=20)
 
     def stop(self, timeout_s: float = 20.0) -> None:
         if self.alive:
             self.popen.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.popen.wait(timeout=timeout_s)
-            except subprocess.TimeoutExpired:
-                pass
         self.kill()
 
     def output(self) -> str:
@@ -103,8 +100,13 @@ def start_redis(folder: Path, port: int, password: str) -> Process:
     return process
 
 
-def start_s3(folder: Path, port: int) -> Process:
+def start_s3(folder: Path, port: int, access_key: str, secret_key: str) -> Process:
     env = {
+        "AUTH": "true",
+        "AWS_ACCESS_KEY_ID": access_key,
+        "AWS_SECRET_ACCESS_KEY": secret_key,
+        "PERSIST_STATE": "1",
+        "DOCKER_HOST": f"unix://{folder}/no-docker",
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
         "SERVICES": "s3",

@@ -1,0 +1,58 @@
+"""S3BlobStore against a real S3 server."""
+
+import urllib.request
+from pathlib import Path
+
+import pytest
+from pianofarm_common.errors import BadSettings, NotFound, ServiceUnavailable
+from pianofarm_common.settings import Settings
+from pianofarm_common.storage import S3BlobStore
+from pydantic import SecretStr
+
+
+def test_what_was_put_comes_back(s3_store: S3BlobStore, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 20_000
+    s3_store.put("t1/big", data, "audio/wav")
+    s3_store.put("t1/empty", b"")
+    assert s3_store.get("t1/big") == data
+    assert s3_store.get("t1/empty") == b""
+    assert s3_store.download("t1/big", tmp_path / "deep" / "big") == len(data)
+    assert (tmp_path / "deep" / "big").read_bytes() == data
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["big"]
+    assert list(s3_store.list("t1/")) == ["t1/big", "t1/empty"]
+    s3_store.delete("t1/big")
+    s3_store.delete("t1/big")
+    assert not s3_store.exists("t1/big")
+    assert s3_store.exists("t1/empty")
+
+
+def test_a_missing_object_is_not_found_and_leaves_no_file(s3_store: S3BlobStore, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no/such"):
+        s3_store.get("no/such")
+    with pytest.raises(NotFound, match="no/such"):
+        s3_store.download("no/such", tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_presigned_url_needs_no_credentials(s3_store: S3BlobStore) -> None:
+    s3_store.put("t2/shared", b"for everybody")
+    with urllib.request.urlopen(s3_store.presign("t2/shared", 60)) as answer:  # noqa: S310
+        assert answer.read() == b"for everybody"
+
+
+def test_making_the_bucket_twice_is_fine_and_a_missing_one_is_said(s3_settings: Settings) -> None:
+    store = S3BlobStore.from_settings(s3_settings.model_copy(update={"s3_bucket": "another-bucket"}))
+    with pytest.raises(ServiceUnavailable, match="another-bucket"):
+        store.put("x", b"x")
+    store.ensure_bucket()
+    store.ensure_bucket()
+    store.put("x", b"x")
+    assert store.get("x") == b"x"
+
+
+def test_refused_credentials_name_the_settings_but_not_their_values(s3_settings: Settings) -> None:
+    store = S3BlobStore.from_settings(s3_settings.model_copy(update={"s3_access_key": SecretStr("somebody-else")}))
+    with pytest.raises(BadSettings, match="PIANOFARM_S3_ACCESS_KEY") as caught:
+        store.get("t1/empty")
+    assert "the-secret-key" not in str(caught.value)
+    assert "somebody-else" not in str(caught.value)

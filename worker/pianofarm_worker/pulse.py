@@ -1,0 +1,129 @@
+"""The pulse of a worker process: a thread that renews the lease in hand, learns of cancellation, and keeps the worker registered.
+
+A thread of its own, because a render may sit in one library call for many seconds; such calls let other threads run.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from pianofarm_common.errors import Cancelled, LeaseLost, PianofarmError
+from pianofarm_common.ledger import Claim, Ledger, WorkerInfo
+from pianofarm_common.logs import get_logger
+from pianofarm_common.settings import Settings
+
+from pianofarm_worker.stopping import Stopping, StopSign
+
+#: A cancelled render stops at the first block of audio after this long.
+CANCEL_CHECK_S = 0.5
+
+#: The worker says that it is alive this often.
+PRESENCE_S = 5.0
+
+log = get_logger(__name__)
+
+
+class Hold:
+    """A claimed render in the hands of this process."""
+
+    def __init__(self, claim: Claim, sign: StopSign) -> None:
+        self.claim = claim
+        self.fraction = 0.0
+        self.uploading = False
+        self.cancelled = False
+        self.lost = False
+        self._sign = sign
+
+    def report(self, fraction: float) -> None:
+        """Note how far the work is, 0..1; the progress callback of `Piano.render`. Raises as `check` does."""
+        self.fraction = fraction
+        self.check()
+
+    def check(self) -> None:
+        """Call between steps of the work.
+
+        Raises:
+            Cancelled: nobody waits for the render any more.
+            LeaseLost: another worker has it.
+            Stopping: this process must end now.
+        """
+        if self.cancelled:
+            raise Cancelled(f"render {self.claim.key} was cancelled: nobody waits for it any more")
+        if self.lost:
+            raise LeaseLost(
+                f"the lease of render {self.claim.key} is lost: another worker has it, or it was finished meanwhile"
+            )
+        if self._sign.is_due:
+            raise Stopping("this worker is being stopped")
+
+
+class Pulse:
+    """Beats from `start` on, in a daemon thread; one a process, started after the fork."""
+
+    def __init__(self, ledger: Ledger, settings: Settings, me: WorkerInfo, sign: StopSign) -> None:
+        self._ledger = ledger
+        self._interval_s = min(settings.heartbeat_s, CANCEL_CHECK_S)
+        self._me = me
+        self._sign = sign
+        self._hold: Hold | None = None
+        self._renders_done = 0
+        self._ending = threading.Event()
+        self._beats_to_presence = 0
+
+    @property
+    def name(self) -> str:
+        """Name of this worker."""
+        return self._me.name
+
+    def start(self) -> None:
+        """Begin to beat."""
+        threading.Thread(target=self._run, name="pulse", daemon=True).start()
+
+    def stop(self) -> None:
+        """Beat no more, and strike this worker off the register."""
+        self._ending.set()
+        try:
+            self._ledger.forget_worker(self._me.name)
+        except PianofarmError as error:
+            log.warning("not struck off the register", error=str(error))
+
+    @contextmanager
+    def holding(self, claim: Claim) -> Iterator[Hold]:
+        """Renew the lease of a claim while the block runs."""
+        hold = self._hold = Hold(claim, self._sign)
+        try:
+            yield hold
+        finally:
+            self._hold = None
+            self._renders_done += 1
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._beat()
+            except PianofarmError as error:
+                # Redis may come back before the lease lapses; if not, the commit will say so.
+                log.warning("heartbeat failed", error=str(error))
+            except Exception:
+                log.exception("heartbeat failed")
+            if self._ending.wait(self._interval_s):
+                return
+
+    def _beat(self) -> None:
+        hold = self._hold
+        if hold is not None and not (hold.cancelled or hold.lost):
+            try:
+                hold.cancelled = self._ledger.progress(
+                    hold.claim.key, hold.claim.token, hold.fraction, uploading=hold.uploading
+                )
+            except LeaseLost:
+                # After a commit the token is void, and this thread may be the last to know.
+                hold.lost = self._hold is hold
+        if self._beats_to_presence <= 0:
+            self._beats_to_presence = round(PRESENCE_S / self._interval_s)
+            key = hold.claim.key if hold else ""
+            self._ledger.register_worker(replace(self._me, key=key, renders_done=self._renders_done))
+        self._beats_to_presence -= 1

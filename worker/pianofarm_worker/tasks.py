@@ -1,0 +1,154 @@
+"""The one task: work through the render keys of a message. The only place that decides from an error whether to try again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from celery import Celery
+from pianofarm_common.errors import Cancelled, LeaseLost, Permanent, PianofarmError, ServiceUnavailable, Transient
+from pianofarm_common.ledger import Claim, Ledger, Refusal
+from pianofarm_common.logs import get_logger
+from pianofarm_common.queue import message_text, parse_message, publish_bundles
+from pianofarm_common.renders import RenderKey, RenderResult
+
+from pianofarm_worker.pulse import Hold, Pulse
+from pianofarm_worker.stopping import Stopping, StopSign
+
+#: Waits between tries to commit while Redis is away.
+COMMIT_PAUSES_S = (1.0, 2.0, 4.0, 8.0)
+
+log = get_logger(__name__)
+
+
+class Maker(Protocol):
+    """What makes a claimed render and stores it: `pianofarm_worker.workshop.Workshop`."""
+
+    def make(self, claim: Claim, hold: Hold) -> RenderResult:
+        """Everything between claim and commit."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the task needs, one per worker process."""
+
+    app: Celery
+    ledger: Ledger
+    pulse: Pulse
+    sign: StopSign
+    maker: Maker
+
+
+def work_through(bench: Bench, body: object) -> None:
+    """Make the renders of a message, one after the other.
+
+    Never raises what belongs to a render: a failure is recorded in the ledger, and the next key is taken. If Redis is
+    away the rest of the message is dropped; the sweeper publishes it again.
+    """
+    try:
+        keys = parse_message(body)
+    except Permanent as error:
+        log.warning("message parked", reason=str(error))
+        bench.ledger.park(message_text(body), str(error))
+        return
+    for number, key in enumerate(keys):
+        rest = keys[number + 1 :]
+        if bench.sign.is_up:
+            _pass_on(bench, keys[number:])
+            return
+        claim = bench.ledger.claim(key, bench.pulse.name, rest)
+        if isinstance(claim, Refusal):
+            log.info("claim refused", render=key, reason=str(claim))
+            continue
+        with structlog.contextvars.bound_contextvars(render=key, attempt=claim.attempt):
+            make_one(bench, claim)
+        # Somebody more urgent waits: the rest of the bundle goes back to the queue.
+        if rest and not bench.sign.is_up and bench.ledger.higher_waits(claim.priority) and _pass_on(bench, rest):
+            log.info("bundle yields", renders=len(rest))
+            return
+
+
+def make_one(bench: Bench, claim: Claim) -> None:
+    """Make one claimed render and tell the ledger how it went.
+
+    | what happened                        | what the ledger is told                         |
+    |--------------------------------------|-------------------------------------------------|
+    | made and stored                      | commit                                          |
+    | Cancelled, LeaseLost                 | nothing: it knows better                        |
+    | Stopping, the process must end       | release: the attempt does not count             |
+    | Permanent                            | fail, for good                                  |
+    | Transient, and what we do not know   | fail, with another try while attempts last      |
+    """
+    try:
+        with bench.pulse.holding(claim) as hold:
+            log.info(
+                "render starts", model=claim.spec.model_name, audio_s=claim.spec.audio_s, priority=str(claim.priority)
+            )
+            result = bench.maker.make(claim, hold)
+            _commit(bench, claim, result)
+    except (Cancelled, LeaseLost) as error:
+        log.info("render dropped", reason=str(error))
+    except Stopping:
+        log.info("render handed back")
+        _release(bench, claim)
+    except (Permanent, Transient) as error:
+        permanent = isinstance(error, Permanent)
+        log.warning("attempt failed", error_type=type(error).__name__, error=str(error), permanent=permanent)
+        _fail(bench, claim, error, permanent=permanent)
+    except Exception as error:
+        # Out of memory, a fault of the device or of our own: the same may work elsewhere, and attempts are counted.
+        log.exception("attempt failed")
+        _fail(bench, claim, error, permanent=False)
+    except BaseException:
+        # The pool ends this child in the middle of the work.
+        _release(bench, claim)
+        raise
+    else:
+        speed = round(result.real_time_factor, 2)
+        log.info("render done", audio_s=result.audio_s, render_s=result.render_s, real_time_factor=speed)
+
+
+def _commit(bench: Bench, claim: Claim, result: RenderResult) -> None:
+    """Commit; a Redis that is away for a moment must not cost a finished render."""
+    for pause_s in COMMIT_PAUSES_S:
+        try:
+            bench.ledger.commit(claim.key, claim.token, result)
+        except ServiceUnavailable as error:
+            log.warning("commit waits", error=str(error), retry_in_s=pause_s)
+            time.sleep(pause_s)
+        else:
+            return
+    bench.ledger.commit(claim.key, claim.token, result)
+
+
+def _fail(bench: Bench, claim: Claim, error: Exception, *, permanent: bool) -> None:
+    """Record a failure; if the ledger cannot be told, the lease lapses and the sweeper takes over."""
+    try:
+        state = bench.ledger.fail(claim.key, claim.token, error, permanent=permanent)
+        log.info("failure recorded", state=str(state))
+    except PianofarmError as problem:
+        log.warning("the ledger was not told", reason=str(problem))
+
+
+def _release(bench: Bench, claim: Claim) -> None:
+    """Hand a render back; if the ledger cannot be told, the lease lapses and the sweeper takes over."""
+    try:
+        bench.ledger.release(claim.key, claim.token)
+    except PianofarmError as problem:
+        log.warning("the ledger was not told", reason=str(problem))
+
+
+def _pass_on(bench: Bench, keys: Sequence[RenderKey]) -> bool:
+    """Publish keys for somebody else; False where the broker takes none (the sweeper will publish them)."""
+    try:
+        status = bench.ledger.render(keys[0])
+        publish_bundles(bench.app, status.priority, [keys])
+    except ServiceUnavailable as error:
+        log.warning("not passed on", error=str(error))
+        return False
+    except PianofarmError:
+        return False
+    return True
