@@ -90,6 +90,19 @@ class Settings(BaseSettings):
     local_workers: int = Field(default=0, ge=0, le=1024, description="Workers `pianofarm up` starts; 0: one a core.")
     flower_port: int = Field(default=0, ge=0, le=65_535, description="Port of Flower on loopback; 0: any free one.")
 
+    # Monitoring
+    metrics_bind: str = Field(
+        default="127.0.0.1", description="Address the metrics are served on; a container needs 0.0.0.0."
+    )
+    exporter_port: int = Field(default=9464, ge=1, le=65_535, description="Port of the exporter, `/metrics`.")
+    worker_metrics_port: int = Field(
+        default=0, ge=0, le=65_535, description="First port for a worker's own metrics; 0: not served."
+    )
+    assumed_speed: float = Field(
+        default=10.0, gt=0, description="Audio seconds a worker makes in a second, until it was measured."
+    )
+    worker_price_per_h: float = Field(default=0.0, ge=0, description="Price of a worker for an hour, in any currency.")
+
     # Logs
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe level logged."
