@@ -151,6 +151,7 @@ end
 -- The lease ran out: its worker is dead, cut off or stuck. Again at once, or out of the way if that was the last attempt.
 local function lapse(r)
   r.kills = r.kills + 1
+  r.tok = '' -- whoever still holds it has lost the lease, and is told so
   call('HSET', P .. 'render:' .. r.key, 'kills', r.kills)
   local err = 'worker ' .. r.wk .. ' gave no sign of life during attempt ' .. r.att
   if r.att >= A.max_attempts then

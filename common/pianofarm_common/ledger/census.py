@@ -1,0 +1,126 @@
+"""A census of the ledger: how much of everything there is, in two round trips, for monitoring. Changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import redis
+
+from pianofarm_common.ledger.connection import address, connect, translated
+from pianofarm_common.ledger.scripts import PREFIX
+from pianofarm_common.ledger.values import Depth
+from pianofarm_common.renders import PriorityClass, RenderKey, State
+from pianofarm_common.settings import Settings
+
+#: The renders published first, of which the one submitted first gives the age of a queue: re-publication changes the order a little.
+_HEAD = 5
+
+
+@dataclass(frozen=True)
+class ClassCensus:
+    """One class of priority."""
+
+    depth: Depth
+    broker_messages: int  #: waiting in the broker's list; a message may hold several renders
+    oldest_s: float  #: time since the submission of the render that waits longest; 0.0 where none waits
+
+
+@dataclass(frozen=True)
+class Census:
+    """The whole farm at one moment."""
+
+    classes: dict[PriorityClass, ClassCensus]
+    backoff_renders: int  #: waiting for another try; among the queued as well
+    quarantined_renders: int
+    parked_messages: int
+    redis_used_bytes: int
+    redis_max_bytes: int  #: 0 where Redis has no limit
+    redis_evicted_keys: int  #: anything but 0 means lost jobs: the policy must be noeviction
+
+
+class CensusTaker:
+    """Counts on a connection of its own; thread-safe."""
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        self._redis = client
+        self._where = address(settings.redis_url.get_secret_value())
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """A census taker on `redis_url`; connects at the first call."""
+        return cls(settings, connect(settings))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._redis.close()
+
+    def take(self) -> Census:
+        """Count.
+
+        Raises:
+            ServiceUnavailable: Redis does not answer.
+            BadSettings: Redis refuses our credentials.
+        """
+        with translated(self._where):
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.hgetall(f"{PREFIX}load")
+            for name in PriorityClass:
+                pipeline.llen(str(name))
+                pipeline.zrange(f"{PREFIX}queued:{name}", 0, _HEAD - 1)
+            pipeline.zcard(f"{PREFIX}backoff")
+            pipeline.zcard(f"{PREFIX}quarantine")
+            pipeline.llen(f"{PREFIX}parked")
+            pipeline.info("memory")
+            pipeline.info("stats")
+            pipeline.time()
+            load, *lists, backoff, quarantined, parked, memory, stats, clock = pipeline.execute()
+            lengths, heads = lists[::2], lists[1::2]
+            now_ms = clock[0] * 1000 + clock[1] // 1000
+            oldest = self._oldest_s(heads, now_ms)
+        classes = {
+            name: ClassCensus(_depth(load, name), int(length), age)
+            for name, length, age in zip(PriorityClass, lengths, oldest, strict=True)
+        }
+        return Census(
+            classes,
+            int(backoff),
+            int(quarantined),
+            int(parked),
+            int(memory.get("used_memory", 0)),
+            int(memory.get("maxmemory", 0)),
+            int(stats.get("evicted_keys", 0)),
+        )
+
+    def newest_event(self) -> str:
+        """Id of the newest event of the farm, "0" where there is none: where a reader starts that wants the future only.
+
+        Raises as `take` does.
+        """
+        with translated(self._where):
+            newest: Any = self._redis.xrevrange(f"{PREFIX}events", count=1)
+        return str(newest[0][0]) if newest else "0"
+
+    def recently_done(self, n_events: int) -> list[RenderKey]:
+        """Renders done within the last `n_events` events of the farm, oldest first. Raises as `take` does."""
+        with translated(self._where):
+            events: Any = self._redis.xrevrange(f"{PREFIX}events", count=n_events)
+        done = (RenderKey(fields["r"]) for _, fields in reversed(events) if fields["k"] == State.DONE)
+        return list(dict.fromkeys(done))
+
+    def _oldest_s(self, heads: list[list[str]], now_ms: int) -> list[float]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for head in heads:
+            for key in head:
+                pipeline.hget(f"{PREFIX}render:{key}", "sub")
+        answers = iter(pipeline.execute())
+        # A render may vanish between the two round trips.
+        submitted = [[int(found) for _ in head if (found := next(answers))] for head in heads]
+        return [max(0.0, (now_ms - min(times)) / 1000.0) if times else 0.0 for times in submitted]
+
+
+def _depth(load: dict[str, Any], name: PriorityClass) -> Depth:
+    def amount(what: str, where: str) -> int:
+        return int(load.get(f"{what}:{name}:{where}") or 0)
+
+    return Depth(amount("n", "q"), amount("ms", "q") / 1000.0, amount("n", "l"), amount("ms", "l") / 1000.0)
