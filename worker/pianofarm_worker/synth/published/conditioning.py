@@ -113,7 +113,7 @@ def _fill_pitches(pitches: NDArray[np.float32], spans: _Spans, n_voices: int) ->
     chosen = chosen[np.lexsort((pitch[chosen], frame[chosen]))]
 
     voices = VoiceAllocator(n_voices)
-    changes: list[tuple[int, ...]] = [tuple(voices.pitches)]
+    changes = bytearray(voices.pitches)  # the voices after each change, one after the other
     change_frames = [0]
     unheard: dict[int, int] = {}  # pitch -> frame since which it has no voice
     silences: list[tuple[int, int, int]] = []  # pitch, first frame, frame after the last
@@ -126,7 +126,7 @@ def _fill_pitches(pitches: NDArray[np.float32], spans: _Spans, n_voices: int) ->
         if when != now:
             voices.step(ended, started)
             change_frames.append(now)
-            changes.append(tuple(voices.pitches))
+            changes += bytes(voices.pitches)
             left_out = voices.left_out
             if left_out or unheard:
                 silences += [(key, since, now) for key, since in unheard.items() if key not in left_out]
@@ -135,7 +135,7 @@ def _fill_pitches(pitches: NDArray[np.float32], spans: _Spans, n_voices: int) ->
         (started if starts else ended).append(what)
     silences += [(key, since, n_frames) for key, since in unheard.items()]
     lengths = np.diff(np.array([*change_frames, n_frames]))
-    pitches[:] = np.repeat(np.array(changes, np.float32), lengths, axis=0)
+    pitches[:] = np.repeat(np.frombuffer(changes, np.uint8).reshape(-1, n_voices), lengths, axis=0)
     return _count_silenced(spans, silences)
 
 
