@@ -62,7 +62,7 @@ class RenderOptions(BaseModel):
     )
     sample_rate_hz: Literal[8000, 16000, 22050, 24000, 32000, 44100, 48000] | None = None
     channels: Literal[1, 2] | None = None
-    format: Literal["wav", "flac"] = "wav"
+    format: Literal["wav", "flac", "ogg"] = "wav"
     sample_format: Literal["pcm16", "pcm24", "float32"] = "pcm16"
     normalize_dbfs: Annotated[float, Field(ge=-60.0, le=0.0)] | None = Field(
         default=None, description="Peak level asked for."

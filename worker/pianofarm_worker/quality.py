@@ -1,0 +1,160 @@
+"""The gates that every render passes before it is committed: audio that fails one must never be shipped. Measures only."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from pianofarm_common.errors import QualityGateFailed
+from pianofarm_common.midi import Performance
+from pianofarm_common.renders import RenderOptions
+
+from pianofarm_worker.synth.piano import Rendering
+
+#: Time resolution of every level below.
+BLOCK_S = 0.05
+
+#: A block below this is silent: nothing of it would survive in a 16-bit file.
+SILENT_DBFS = -96.0
+
+#: A key's first half second must be heard, in all but this share of the blocks.
+ATTACK_S = 0.5
+MAX_SILENT_SHARE = 0.1
+
+#: Level (RMS) of the blocks in which keys are down: softer is a fault, louder is distortion.
+LEVEL_RANGE_DBFS = (-80.0, -3.0)
+
+#: Samples that may lie beyond full scale where no level was asked for: one in ten thousand, which nobody hears.
+MAX_CLIPPED_SHARE = 1e-4
+
+#: The longest that strings and room may ring after the last key, and the furthest a render without tail may round up.
+MAX_TAIL_S = 60.0
+MAX_ROUNDING_S = 1.0
+
+#: A passage counts as a rest when no key was down and no pedal held for this long, and must be softer than the notes by this.
+REST_AFTER_S = 3.0
+MIN_REST_DB = 3.0
+
+#: Pitches a piano has; models leave the others out.
+PIANO_KEYS = range(21, 109)
+
+
+def check(performance: Performance, rendering: Rendering, options: RenderOptions) -> None:
+    """Let a fit render pass.
+
+    Args:
+        performance: what was asked for.
+        rendering: what the model made of it, not yet resampled or normalized.
+        options: `duration_s`, `tail` and `normalize_dbfs` are considered.
+
+    Raises:
+        QualityGateFailed: names the gate, the figure and the limit.
+    """
+    _require_finite(rendering)
+    duration_s = min(performance.duration_s, options.duration_s or math.inf)
+    _require_length(rendering, duration_s, options)
+    if options.normalize_dbfs is None:
+        _require_headroom(rendering.wet)
+    level_dbfs = block_levels_dbfs(rendering.wet, rendering.sample_rate_hz)
+    attacks = _blocks_of_keys(performance, len(level_dbfs), at_most_s=ATTACK_S)
+    if not attacks.any():
+        return
+    _require_sound(level_dbfs, attacks)
+    _require_rests(level_dbfs, attacks, performance)
+
+
+def block_levels_dbfs(samples: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float64]:
+    """[n_blocks], RMS level of every whole block of BLOCK_S over all channels; silence is -200."""
+    block = round(BLOCK_S * sample_rate_hz)
+    n_blocks = len(samples) // block
+    blocks = samples[: n_blocks * block].reshape(n_blocks, -1)
+    power = np.einsum("bs,bs->b", blocks, blocks, dtype=np.float64) / max(blocks.shape[1], 1)
+    levels_dbfs: NDArray[np.float64] = 10 * np.log10(np.maximum(power, 1e-20))
+    return levels_dbfs
+
+
+def _require_finite(rendering: Rendering) -> None:
+    for name, stem in (("wet", rendering.wet), ("dry", rendering.dry)):
+        if not np.isfinite(stem).all():
+            n_bad = int(np.count_nonzero(~np.isfinite(stem)))
+            raise QualityGateFailed(
+                f"{n_bad} of {stem.size} samples ({name}) are not finite: the model or its weights are broken"
+            )
+
+
+def _require_length(rendering: Rendering, duration_s: float, options: RenderOptions) -> None:
+    audio_s = len(rendering.wet) / rendering.sample_rate_hz
+    slack_s = MAX_TAIL_S if options.tail else MAX_ROUNDING_S
+    if not duration_s - BLOCK_S <= audio_s <= duration_s + slack_s:
+        raise QualityGateFailed(
+            f"{audio_s:.3f} s of audio for {duration_s:.3f} s of performance: expected at most {slack_s:g} s more, and no less"
+        )
+    if len(rendering.dry) != len(rendering.wet):
+        raise QualityGateFailed(f"{len(rendering.dry)} dry samples but {len(rendering.wet)} wet ones")
+
+
+def _require_headroom(samples: NDArray[np.float32]) -> None:
+    n_over = int(np.count_nonzero(np.abs(samples) > 1))
+    if n_over > MAX_CLIPPED_SHARE * samples.size:
+        raise QualityGateFailed(
+            f"{n_over} of {samples.size} samples clip (at most {MAX_CLIPPED_SHARE:g} may): ask for normalize_dbfs, -1 for instance"
+        )
+
+
+def _require_sound(level_dbfs: NDArray[np.float64], attacks: NDArray[np.bool_]) -> None:
+    heard = level_dbfs[attacks]
+    silent_share = float(np.mean(heard < SILENT_DBFS))
+    if silent_share > MAX_SILENT_SHARE:
+        raise QualityGateFailed(
+            f"{silent_share:.0%} of the time after key strokes is silent (below {SILENT_DBFS:g} dBFS):"
+            f" at most {MAX_SILENT_SHARE:.0%} may be"
+        )
+    overall_dbfs = 10 * math.log10(float(np.mean(10 ** (heard / 10))))
+    lowest, highest = LEVEL_RANGE_DBFS
+    if not lowest <= overall_dbfs <= highest:
+        raise QualityGateFailed(f"the notes are at {overall_dbfs:.1f} dBFS (RMS): expected {lowest:g} to {highest:g}")
+
+
+def _require_rests(level_dbfs: NDArray[np.float64], attacks: NDArray[np.bool_], performance: Performance) -> None:
+    """Where the performance has long rests, they must be softer than its notes."""
+    rests = ~_blocks_of_keys(performance, len(level_dbfs), longer_s=REST_AFTER_S) & ~_blocks_of_pedal(
+        performance, len(level_dbfs)
+    )
+    if not rests.any():
+        return
+    notes_db, rests_db = float(np.median(level_dbfs[attacks])), float(np.median(level_dbfs[rests]))
+    if notes_db - rests_db < MIN_REST_DB:
+        raise QualityGateFailed(
+            f"rests are at {rests_db:.1f} dBFS and notes at {notes_db:.1f}: the level does not follow the notes"
+            f" (at least {MIN_REST_DB:g} dB between them)"
+        )
+
+
+def _blocks_of_keys(
+    performance: Performance, n_blocks: int, *, at_most_s: float = math.inf, longer_s: float = 0.0
+) -> NDArray[np.bool_]:
+    """[n_blocks]: a key is down, or was at most `longer_s` ago; of every key at most its first `at_most_s`."""
+    on_a_piano = (performance.pitch >= PIANO_KEYS.start) & (performance.pitch < PIANO_KEYS.stop)
+    onset_s = performance.onset_s[on_a_piano]
+    end_s = np.minimum(performance.offset_s[on_a_piano], onset_s + at_most_s) + longer_s
+    return _covered(onset_s, end_s, n_blocks)
+
+
+def _blocks_of_pedal(performance: Performance, n_blocks: int) -> NDArray[np.bool_]:
+    """[n_blocks]: a sustain or sostenuto pedal is down, or was at most REST_AFTER_S ago."""
+    covered = np.zeros(n_blocks, bool)
+    for number in (64, 66):
+        chosen = performance.control_number == number
+        times_s, down = performance.control_s[chosen], performance.control_value[chosen] > 0
+        ends_s = np.append(times_s[1:], math.inf)
+        covered |= _covered(times_s[down], ends_s[down] + REST_AFTER_S, n_blocks)
+    return covered
+
+
+def _covered(start_s: NDArray[np.float64], end_s: NDArray[np.float64], n_blocks: int) -> NDArray[np.bool_]:
+    """[n_blocks]: some interval reaches into the block."""
+    first = np.clip(np.floor(start_s / BLOCK_S), 0, n_blocks).astype(np.int64)
+    past = np.clip(np.ceil(end_s / BLOCK_S), 0, n_blocks).astype(np.int64)
+    edges = np.bincount(first, minlength=n_blocks + 1) - np.bincount(np.maximum(past, first), minlength=n_blocks + 1)
+    return np.cumsum(edges[:n_blocks]) > 0
