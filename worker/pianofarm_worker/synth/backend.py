@@ -1,0 +1,101 @@
+"""Which array library computes, decided once a process, and the three things that differ between TensorFlow and JAX.
+
+Networks are written in `keras.ops`; nothing else may ask which backend is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pianofarm_common.errors import BadSettings
+
+BACKENDS = ("tensorflow", "jax")
+
+
+def choose(name: str, *, n_threads: int = 0) -> None:
+    """Decide the backend of this process, before keras is imported.
+
+    Args:
+        name: "tensorflow" or "jax". Saying the same name twice does nothing.
+        n_threads: CPU threads one computation may use; 0: as many as the machine has. One thread a process and one process a
+            core is the best use of a CPU here: a step of the network is too small to share.
+
+    Raises:
+        BadSettings: no such backend, its library is not installed, or this process already loaded the other one.
+    """
+    if name not in BACKENDS:
+        raise BadSettings(f"PIANOFARM_BACKEND={name!r}: unknown backend (valid values: {', '.join(BACKENDS)})")
+    if "keras" in sys.modules:
+        loaded = chosen()
+        if loaded != name:
+            raise BadSettings(
+                f"PIANOFARM_BACKEND={name!r}: this process already computes with {loaded} (start a new process)"
+            )
+        return
+    os.environ["KERAS_BACKEND"] = name
+    # Keras writes ~/.keras/keras.json when it is imported, and obeys the one it finds: its float type would change the audio.
+    os.environ["KERAS_HOME"] = os.path.join(os.devnull, "keras")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        if name == "tensorflow":
+            _start_tensorflow(n_threads)
+        else:
+            _start_jax(n_threads)
+        import keras
+    except ImportError as error:
+        extra = "jax" if name == "jax" else "worker"
+        raise BadSettings(f"PIANOFARM_BACKEND={name!r}: {error} (pip install 'pianofarm[{extra}]')") from None
+    keras.config.set_floatx("float32")
+
+
+def chosen() -> str:
+    """The backend that keras was loaded with."""
+    import keras
+
+    return str(keras.backend.backend())
+
+
+def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function compiled by XLA, once for every combination of argument shapes. Arguments: nested dicts and tuples of arrays."""
+    if chosen() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=True)  # type: ignore[no-any-return]
+    import jax
+
+    return jax.jit(function)  # type: ignore[no-any-return]
+
+
+def to_device(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """The arrays as tensors of the backend, so that a call does not copy them again."""
+    import keras
+
+    return {name: keras.ops.convert_to_tensor(array) for name, array in arrays.items()}
+
+
+def to_numpy(tensor: Any) -> NDArray[Any]:
+    """The tensor as a NumPy array, read-only where the backend shares its memory."""
+    return np.asarray(tensor)
+
+
+def _start_tensorflow(n_threads: int) -> None:
+    import tensorflow as tf
+
+    if n_threads:
+        tf.config.threading.set_intra_op_parallelism_threads(n_threads)
+        tf.config.threading.set_inter_op_parallelism_threads(n_threads)
+
+
+def _start_jax(n_threads: int) -> None:
+    if n_threads == 1 and "jax" not in sys.modules:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1".strip()
+    import jax
+
+    jax.config.update("jax_enable_x64", False)

@@ -1,0 +1,94 @@
+"""The context networks: notes, pedals and the piano in, one vector a frame out, chunk by chunk. One program per model, compiled once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from pianofarm_worker.synth.backend import jit, to_device, to_numpy
+from pianofarm_worker.synth.published.configs import PublishedConfig
+from pianofarm_worker.synth.published.layers import Weights, dense, gru, layer_norm, leaky, stack, sums
+
+_Array = NDArray[np.float32]
+
+
+class ContextNetwork:
+    """The context of one piano of a model."""
+
+    def __init__(self, config: PublishedConfig, weights: dict[str, _Array], piano: int) -> None:
+        film = config.context.kind == "film"
+        self.normalizes = not film  #: whether the output needs the moments of the whole performance
+        self._hears_notes = config.context.kind != "pedal"
+        self._pitch_divisor = np.float32(config.context.pitch_divisor)
+        self._n_units = config.context.n_gru
+        self._n_out = config.context.n_out
+        used = {name: w for name, w in weights.items() if name.startswith("context/")}
+        embedding = used.pop("context/piano")[piano] if config.n_embedding else None
+        used.update(_film(used, embedding) if film else _fold(used, embedding))
+        self._weights = to_device(used)
+        self._run = jit(self._run_film if film else self._run_normalized)
+
+    def initial_state(self) -> Any:
+        """The state before the first frame."""
+        return np.zeros((1, self._n_units), np.float32)
+
+    def run(self, notes: _Array, pedal: _Array, state: Any) -> tuple[_Array, _Array, Any]:
+        """One chunk.
+
+        Args:
+            notes: [n_frames, n_voices, 2], active pitch 0..127 and onset velocity 0..1.
+            pedal: [n_frames, 4], 0..1.
+            state: of the chunk before, or `initial_state()`.
+
+        Returns:
+            q [n_frames, n_context], where nothing is normalised the context itself; sums [n_frames, 1, 2]; the new state.
+        """
+        heard = np.zeros((len(notes), 0), np.float32)
+        if self._hears_notes:
+            heard = (notes / np.array([self._pitch_divisor, 1.0], np.float32)).reshape(len(notes), -1)
+        q, totals, state = self._run(self._weights, heard, pedal, state)
+        return to_numpy(q), to_numpy(totals), state
+
+    def _run_normalized(self, weights: Weights, notes: Any, pedal: Any, state: Any) -> Any:
+        x = leaky(dense(ops.concatenate([notes, pedal], axis=-1), weights, "context/dense"))
+
+        def step(carry: Any, x_t: Any) -> Any:
+            state = gru(x_t[None, :], carry[-1], weights, "context/gru")
+            carry = ops.matmul(state, weights["context/out/kernel"]), sums(state), state
+            return carry, carry
+
+        last, frames = ops.scan(step, (ops.zeros((1, self._n_out)), ops.zeros((1, 2)), state), x)
+        return frames[0][:, 0], frames[1], last[-1]
+
+    def _run_film(self, weights: Weights, notes: Any, pedal: Any, state: Any) -> Any:
+        heads = [stack(notes, weights, "context/notes", 2), stack(pedal, weights, "context/pedals", 2)]
+        x = leaky(dense(ops.concatenate(heads, axis=-1), weights, "context/dense"))
+
+        def step(state: Any, x_t: Any) -> Any:
+            state = gru(x_t[None, :], state, weights, "context/gru")
+            return state, state
+
+        last, states = ops.scan(step, state, x)
+        y = leaky(layer_norm(dense(states[:, 0], weights, "context/after"), weights, "context/after"))
+        y = y * weights["context/film/factor"] + weights["context/film/shift"]
+        return stack(y, weights, "context/out", 2), sums(y)[:, None], last
+
+
+def _fold(weights: dict[str, _Array], embedding: _Array | None) -> dict[str, _Array]:
+    """The piano is constant: its product goes into the first bias; the scale before the last layer goes into its kernel."""
+    folded = {"context/out/kernel": weights["context/norm/scale"][:, None] * weights["context/out/kernel"]}
+    if embedding is not None:
+        kernel, n = weights["context/dense/kernel"], len(embedding)
+        folded["context/dense/kernel"] = kernel[:-n]
+        folded["context/dense/bias"] = weights["context/dense/bias"] + embedding @ kernel[-n:]
+    return folded
+
+
+def _film(weights: dict[str, _Array], embedding: _Array | None) -> dict[str, _Array]:
+    """What the piano does to the context: a factor and a shift (FiLM: Perez et al., AAAI 2018)."""
+    film: _Array = embedding @ weights["context/film/kernel"] + weights["context/film/bias"]
+    factor, shift = np.split(film, 2)
+    return {"context/film/factor": factor, "context/film/shift": shift}

@@ -1,0 +1,219 @@
+"""One piano of a published model, from conditioning arrays to blocks of dry and wet audio, in bounded memory.
+
+Puts networks and synthesizers together; knows no MIDI, no files and no options. Two passes where the model normalises by the
+moments of the whole performance (the raw controls wait in a `FrameStore`), one where it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pianofarm_worker.synth.additive import Additive
+from pianofarm_worker.synth.blocks import Reblock
+from pianofarm_worker.synth.noise import FilteredNoise
+from pianofarm_worker.synth.partials import PartialTables
+from pianofarm_worker.synth.piano import Progress
+from pianofarm_worker.synth.published.configs import PublishedConfig
+from pianofarm_worker.synth.published.context import ContextNetwork
+from pianofarm_worker.synth.published.controls import Controls
+from pianofarm_worker.synth.published.frame_store import FrameStore
+from pianofarm_worker.synth.published.moments import Moments
+from pianofarm_worker.synth.published.monophonic import MonophonicNetwork, RawControls
+from pianofarm_worker.synth.published.release import extend_pitch
+from pianofarm_worker.synth.published.room import impulse_response
+from pianofarm_worker.synth.published.rounded_additive import RoundedAdditive
+from pianofarm_worker.synth.published.tuning import tuning_tables
+from pianofarm_worker.synth.reverb import Convolver
+
+_Array = NDArray[np.float32]
+_Weights = dict[str, _Array]
+_T = TypeVar("_T", bound=np.generic)
+
+#: Frames the networks run at once.
+CHUNK_FRAMES = 250
+#: Frames the synthesizers work on at once; always the same, so that the bytes do not depend on the chunks of the networks.
+BLOCK_FRAMES = 250
+
+#: Parts of the time that the context network and the monophonic network take, of the whole.
+_CONTEXT_PART, _MONOPHONIC_PART = 0.03, 0.82
+
+
+@dataclass(frozen=True)
+class Block:
+    """Audio that became ready; dry and wet each follow on the block before, and need not be as long as each other."""
+
+    dry: _Array  #: [n_samples]
+    wet: _Array  #: [n_samples]
+
+
+class Instrument:
+    """One piano of a model; keeps the compiled programs, so make it once and render often."""
+
+    def __init__(
+        self,
+        config: PublishedConfig,
+        weights: _Weights,
+        piano: int,
+        monophonic: MonophonicNetwork,
+        *,
+        chunk_frames: int = CHUNK_FRAMES,
+        rounded_phases: bool = False,
+    ) -> None:
+        self._config, self._weights, self._chunk = config, weights, chunk_frames
+        self._additive: type[Additive | RoundedAdditive] = RoundedAdditive if rounded_phases else Additive
+        self._context = ContextNetwork(config, weights, piano)
+        self._monophonic = monophonic
+        tuning = tuning_tables(config, weights, piano)
+        self._controls = Controls(config, tuning)
+        self._partials = PartialTables(
+            tuning.f0_hz,
+            tuning.inharmonicity,
+            n_partials=config.synthesis.n_partials,
+            hop=config.hop,
+            sample_rate_hz=config.sample_rate_hz,
+        )
+        self._room = impulse_response(config, weights, piano)
+
+    def blocks(
+        self, notes: _Array, pedal: _Array, *, seed: int, n_counted: int | None = None, progress: Progress | None = None
+    ) -> Iterator[Block]:
+        """Render conditioning to audio.
+
+        Args:
+            notes: [n_frames, n_voices, 2], active pitch 0..127 and onset velocity 0..1.
+            pedal: [n_frames, 4], 0..1.
+            seed: of the noise.
+            n_counted: frames whose moments count where the model normalises over the performance; None: all.
+            progress: called between chunks with the part done.
+
+        Returns:
+            Blocks that add up to `n_frames * hop` samples of dry and of wet audio.
+        """
+        report = progress or _ignore
+        pitch = extend_pitch(notes[..., 0], float(self._weights["release_s"]), self._config.frame_rate_hz)
+        context = self._run_context(notes, pedal, n_counted, report)
+        raw = self._run_monophonic(notes, pitch, context)
+        if self._monophonic.normalizes:
+            yield from self._two_passes(raw, pitch, seed, n_counted, report)
+        else:
+            scale = np.ones((self._config.n_voices, 1), np.float32), np.zeros((self._config.n_voices, 1), np.float32)
+            done = _scaled(report, _CONTEXT_PART, 1.0)
+            yield from self._synthesize(raw, pitch, *scale, seed, done)
+        report(1.0)
+
+    def _run_context(self, notes: _Array, pedal: _Array, n_counted: int | None, report: Progress) -> _Array:
+        """[n_frames, n_context]."""
+        moments = Moments(self._weights, "context") if self._context.normalizes else None
+        context = np.zeros((len(notes), self._config.context.n_out), np.float32)
+        state = self._context.initial_state()
+        for start in range(0, len(notes), self._chunk):
+            end = min(start + self._chunk, len(notes))
+            chunk = _padded(notes[start:end], self._chunk), _padded(pedal[start:end], self._chunk)
+            q, sums, state = self._context.run(*chunk, state)
+            context[start:end] = q[: end - start]
+            if moments:
+                moments.add(sums[: end - start])
+            report(_CONTEXT_PART * end / len(notes))
+        if moments and len(notes):
+            factor, offset = moments.affine(n_counted)
+            context *= factor[0]
+            context += offset[0]
+        return context
+
+    def _run_monophonic(self, notes: _Array, pitch: NDArray[np.uint8], context: _Array) -> Iterator[RawControls]:
+        state = self._monophonic.initial_state()
+        for start in range(0, len(notes), self._chunk):
+            end = min(start + self._chunk, len(notes))
+            inputs = (_padded(frames[start:end], self._chunk) for frames in (notes, pitch, context))
+            raw, state = self._monophonic.run(*inputs, state)
+            yield raw if end - start == self._chunk else raw.cut(end - start)
+
+    def _two_passes(
+        self, raw: Iterator[RawControls], pitch: NDArray[np.uint8], seed: int, n_counted: int | None, report: Progress
+    ) -> Iterator[Block]:
+        config = self._config
+        moments = Moments(self._weights, "mono")
+        steps: list[_Array] = []
+        done = _scaled(report, _CONTEXT_PART, _CONTEXT_PART + _MONOPHONIC_PART)
+        with FrameStore((config.n_voices, config.n_controls), np.int16) as store:
+            n_done = 0
+            for chunk in raw:
+                store.append(chunk.q)
+                steps.append(chunk.step)
+                moments.add(chunk.sums)
+                n_done += len(chunk.q)
+                done(n_done / len(pitch))
+            if not steps:
+                return
+            store.rewind()
+            factor, offset = moments.affine(n_counted)
+            done = _scaled(report, _CONTEXT_PART + _MONOPHONIC_PART, 1.0)
+            yield from self._synthesize(_stored(store, np.concatenate(steps)), pitch, factor, offset, seed, done)
+
+    def _synthesize(
+        self,
+        raw: Iterator[RawControls],
+        pitch: NDArray[np.uint8],
+        factor: _Array,
+        offset: _Array,
+        seed: int,
+        report: Progress,
+    ) -> Iterator[Block]:
+        config = self._config
+        additive = self._additive(self._partials, config.n_voices)
+        noise = FilteredNoise(config.synthesis.n_noise_bands, config.hop, seed)
+        room = Convolver(self._room)
+        n_done = 0
+        for block in _reblocked(raw):
+            n = len(block.q)
+            moved = pitch[n_done : n_done + n]
+            amplitudes, power = self._controls.run(
+                block.padded(BLOCK_FRAMES), _padded(moved, BLOCK_FRAMES), factor, offset
+            )
+            dry = additive.push(moved.T, amplitudes[:, :n])
+            dry += noise.push(np.sqrt(power[:n]))
+            yield Block(dry, room.push(dry[:, None])[:, 0])
+            n_done += n
+            report(n_done / len(pitch))
+        if n_done:
+            dry = additive.finish() + noise.finish()
+            wet = np.concatenate([room.push(dry[:, None]), room.finish(tail=False)])
+            yield Block(dry, wet[:, 0])
+
+
+def _ignore(_part: float) -> None:
+    """Progress that nobody asked for."""
+
+
+def _scaled(report: Progress, start: float, end: float) -> Progress:
+    """The progress of a stage that goes from `start` to `end` of the whole."""
+    return lambda part: report(start + (end - start) * part)
+
+
+def _padded(frames: NDArray[_T], n: int) -> NDArray[_T]:
+    """Frames [<= n, ...] with zeros behind, [n, ...]: programs are compiled for one length."""
+    if len(frames) == n:
+        return frames
+    return np.concatenate([frames, np.zeros((n - len(frames), *frames.shape[1:]), frames.dtype)])
+
+
+def _stored(store: FrameStore, step: _Array) -> Iterator[RawControls]:
+    for start in range(0, len(step), BLOCK_FRAMES):
+        q = store.read(BLOCK_FRAMES)
+        rows = step[start : start + BLOCK_FRAMES]
+        yield RawControls(q, rows, np.zeros((*rows.shape, 2), np.float32))
+
+
+def _reblocked(raw: Iterator[RawControls]) -> Iterator[RawControls]:
+    """The same frames in blocks of `BLOCK_FRAMES`, the last one shorter."""
+    blocks = Reblock(BLOCK_FRAMES, 0, 0, 0)
+    for chunk in raw:
+        for arrays in blocks.push(chunk.q, chunk.step, chunk.sums):
+            yield RawControls(*arrays)
+    for arrays in blocks.rest():
+        yield RawControls(*arrays)

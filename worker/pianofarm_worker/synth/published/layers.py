@@ -1,0 +1,56 @@
+"""The layers the published networks are made of, one frame or many, in `keras.ops`; weights are named arrays, not objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+#: Named tensors of the backend.
+Weights = dict[str, Any]
+
+#: Added to a variance by Keras' LayerNormalization.
+_LAYER_NORM_EPSILON = 1e-3
+
+
+def leaky(x: Any) -> Any:
+    """Leaky ReLU with TensorFlow's default slope."""
+    return ops.leaky_relu(x, negative_slope=0.2)
+
+
+def dense(x: Any, weights: Weights, name: str) -> Any:
+    """X [..., n_in] -> [..., n_out]."""
+    return ops.matmul(x, weights[f"{name}/kernel"]) + weights[f"{name}/bias"]
+
+
+def layer_norm(x: Any, weights: Weights, name: str) -> Any:
+    """X [..., n] normalised over its last axis, then scaled and shifted."""
+    centred = x - ops.mean(x, axis=-1, keepdims=True)
+    variance = ops.mean(centred * centred, axis=-1, keepdims=True)
+    return centred * ops.rsqrt(variance + _LAYER_NORM_EPSILON) * weights[f"{name}/gamma"] + weights[f"{name}/beta"]
+
+
+def stack(x: Any, weights: Weights, name: str, n_layers: int) -> Any:
+    """`ddsp.training.nn.FcStack`: dense, layer normalisation, leaky ReLU, `n_layers` times."""
+    for i in range(n_layers):
+        x = leaky(layer_norm(dense(x, weights, f"{name}/{i}"), weights, f"{name}/{i}"))
+    return x
+
+
+def gru(x: Any, state: Any, weights: Weights, name: str) -> Any:
+    """One step of Keras' GRU (reset after the product): x [n, n_in], state [n, n_units] -> the next state.
+
+    Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", EMNLP 2014.
+    """
+    given = ops.matmul(x, weights[f"{name}/kernel"]) + weights[f"{name}/bias"][0]
+    kept = ops.matmul(state, weights[f"{name}/recurrent_kernel"]) + weights[f"{name}/bias"][1]
+    n = state.shape[-1]
+    update = ops.sigmoid(given[:, :n] + kept[:, :n])
+    reset = ops.sigmoid(given[:, n : 2 * n] + kept[:, n : 2 * n])
+    candidate = ops.tanh(given[:, 2 * n :] + reset * kept[:, 2 * n :])
+    return update * state + (1.0 - update) * candidate
+
+
+def sums(y: Any) -> Any:
+    """[n, 2]: sum and sum of squares over the channels of y [n, n_channels]."""
+    return ops.stack([ops.sum(y, axis=-1), ops.sum(y * y, axis=-1)], axis=-1)

@@ -1,0 +1,57 @@
+"""Normalisation by the moments of a whole performance, folded into one pass over it. NumPy only.
+
+`Normalize('layer')` of DDSP takes mean m and variance over time and channels, per voice: every output depends on the whole
+performance. What follows it is linear: with r = 1 / sqrt(variance + epsilon),
+
+    ((y - m) r scale + shift) W + b  =  r q + (b + shift W - m r scale W),    q = (y * scale) W.
+
+So one pass gives q and the sums of y and y^2 of every frame, and `Moments` the factor r and the offset afterwards.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Added to a variance by `ddsp.training.nn.normalize_op`.
+_EPSILON = 1e-5
+
+
+class Moments:
+    """The sums of a performance, kept per frame and added in float64 at the end.
+
+    A plain float32 sum over the frames of a piece costs 2.5e-3 in a control, and one by chunks depends on how it was cut.
+    """
+
+    def __init__(self, weights: dict[str, NDArray[np.float32]], network: str) -> None:
+        """Start with no frames.
+
+        Args:
+            weights: of the model.
+            network: "context" or "mono": whose normalisation.
+        """
+        scale, shift, kernel, bias = (
+            weights[f"{network}/{name}"].astype(np.float64)
+            for name in ("norm/scale", "norm/shift", "out/kernel", "out/bias")
+        )
+        self._n_channels = len(scale)
+        self._projected_scale = scale @ kernel
+        self._offset = shift @ kernel + bias
+        self._sums: list[NDArray[np.float32]] = []
+
+    def add(self, sums: NDArray[np.float32]) -> None:
+        """Take a chunk's sums of y and y^2 over the channels, [n_frames, n_rows, 2]."""
+        self._sums.append(sums)
+
+    def affine(self, n_frames: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Factor [n_rows, 1] and offset [n_rows, n_out] that turn q into the network's output.
+
+        Args:
+            n_frames: count only the first ones; None: all.
+        """
+        sums = np.concatenate(self._sums)[:n_frames]
+        totals = sums.sum(axis=0, dtype=np.float64) / (len(sums) * self._n_channels)
+        mean, variance = totals[:, 0], np.maximum(totals[:, 1] - totals[:, 0] ** 2, 0.0)
+        factor = (1.0 / np.sqrt(variance + _EPSILON))[:, None]
+        offset = self._offset - mean[:, None] * factor * self._projected_scale
+        return factor.astype(np.float32), offset.astype(np.float32)
