@@ -41,9 +41,10 @@ def doctor(
     """Check Redis, storage, workers, GPU, array libraries and model, and say what to do. Exit code 0 where all is well."""
     from pianofarm_common.settings import Settings
 
-    from pianofarm.cli.terminal import print_json
+    from pianofarm.cli.terminal import divert_native_messages, print_json
 
     settings = Settings.load()
+    divert_native_messages(settings.state_dir / "logs" / "doctor.log")
     code = 0
     for finding in _findings(settings, render=render):
         code = max(code, finding.code)

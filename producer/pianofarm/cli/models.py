@@ -80,7 +80,7 @@ def import_checkpoint(
     from pianofarm_common.errors import BadModel, BadOption
     from pianofarm_common.settings import Settings
 
-    from pianofarm.cli.terminal import print_json, say
+    from pianofarm.cli.terminal import divert_native_messages, print_json, say
     from pianofarm.models import import_model
 
     if not folder.is_dir():
@@ -92,9 +92,11 @@ def import_checkpoint(
         or not all(letter.isalnum() or letter in "._-" for letter in called)
     ):
         raise BadOption(f"--name {called!r}: use letters, digits, '.', '_' and '-', and not 'default'")
-    destination = Settings.load().state_dir / "models" / called
+    state_dir = Settings.load().state_dir
+    destination = state_dir / "models" / called
     if destination.exists():
         raise BadOption(f"a model {called!r} is there already ({destination}): choose another --name or remove it")
+    divert_native_messages(state_dir / "logs" / "models.log")
     model = import_model(folder, destination, called)
     if json:
         print_json(_facts(model))
@@ -111,12 +113,13 @@ def verify(model: Name = "default", json: shared.Json = False) -> None:
     from pianofarm_common.models import find_model
     from pianofarm_common.settings import Settings
 
-    from pianofarm.cli.terminal import print_json
+    from pianofarm.cli.terminal import divert_native_messages, print_json
     from pianofarm.models import require_worker
 
     settings = Settings.load()
     found = find_model(model, settings.state_dir)
     require_worker()
+    divert_native_messages(settings.state_dir / "logs" / "models.log")
     from pianofarm.trial import render_chord
 
     trial = render_chord(found, settings)

@@ -1,5 +1,71 @@
-"""`pianofarm render`."""
+"""`pianofarm render`: one file on this machine, no services."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pianofarm.cli import options as shared
 
 
-def register(app):
-    pass
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(render)
+
+
+def render(
+    midi: Annotated[str, typer.Argument(metavar="MIDI", help="A MIDI file, or - for standard input.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The audio file to write: .wav or .flac.")],
+    model: shared.Model = None,
+    piano: shared.Piano = None,
+    dry: Annotated[
+        Path | None, typer.Option("--dry", metavar="PATH", help="Also write the sound before the room here.")
+    ] = None,
+    duration: shared.Duration = None,
+    warm_up_s: shared.WarmUp = None,
+    tail: shared.Tail = True,
+    sample_rate: shared.SampleRate = None,
+    channels: shared.Channels = None,
+    format: shared.Format = None,  # noqa: A002 - the option's name
+    sample_format: shared.SampleFormat = None,
+    normalize_dbfs: shared.NormalizeDbfs = None,
+    backend: Annotated[str | None, typer.Option("--backend", help="tensorflow or jax; default: the setting.")] = None,
+    json: shared.Json = False,
+) -> None:
+    """Render a MIDI file to audio in this process: no farm, no services."""
+    from pianofarm_common.settings import Settings
+
+    from pianofarm.cli.terminal import Meter, divert_native_messages, duration_text, print_json, say
+    from pianofarm.solo import Request, render_file
+
+    if format is None and output.suffix.lower() == ".flac":
+        format = "flac"  # noqa: A001 - as above
+    given = shared.render_options(
+        piano=piano,
+        duration_s=duration,
+        warm_up_s=warm_up_s,
+        tail=tail,
+        sample_rate_hz=sample_rate,
+        channels=channels,
+        format=format,
+        sample_format=sample_format,
+        normalize_dbfs=normalize_dbfs,
+        dry=dry is not None,
+    )
+    settings = Settings.load()
+    divert_native_messages(settings.state_dir / "logs" / "render.log")
+    request = Request(midi=midi, output=output, dry=dry, model=model, options=given, backend=backend)
+    with Meter("rendering", 1.0, quiet=json) as meter:
+        report = render_file(request, settings, meter.update)
+    if json:
+        print_json(report.as_json())
+        return
+    print(report.output)
+    say(
+        f"{duration_text(report.audio_s)} of audio in {report.render_s:.1f} s ({report.real_time_factor:.1f} times real time, "
+        f"model loaded in {report.load_s:.1f} s), {report.notes} notes, {report.dropped_notes} dropped"
+    )
+    if report.percussion_notes:
+        say(f"{report.percussion_notes} notes on the percussion channel were left out")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,6 +28,22 @@ PLAIN_EVERY_S = 5.0
 def say(text: str) -> None:
     """A line for people: on standard error, so that standard output carries results only."""
     print(text, file=sys.stderr, flush=True)
+
+
+def divert_native_messages(log: Path) -> None:
+    """Send what libraries written in C++ print on their own to a file; Python's standard error stays where it is.
+
+    TensorFlow 2.21 prints lines about itself before any of its settings for silence apply.
+    """
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    except OSError:
+        target = os.open(os.devnull, os.O_WRONLY)
+    sys.stderr.flush()
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    os.dup2(target, 2)
+    os.close(target)
 
 
 def print_json(value: Any) -> None:

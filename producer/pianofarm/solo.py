@@ -1,0 +1,140 @@
+"""One render in this process, from a file to a file: what `pianofarm render` does. Knows no services and draws nothing."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pianofarm_common.errors import BadMidi, BadOption
+from pianofarm_common.midi import MidiLimits, read_performance
+from pianofarm_common.renders import RenderSpec
+from pianofarm_common.settings import Settings
+
+from pianofarm.destination import arriving, check_writable
+from pianofarm.models import check_options, require_worker, resolve_model
+from pianofarm.submission import midi_bytes, parse_options
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to render and where to put it."""
+
+    midi: str  #: path, or "-" for standard input
+    output: Path
+    dry: Path | None  #: where to write the sound before the room; None: nowhere
+    model: str | None
+    options: Mapping[str, object]
+    backend: str | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was made."""
+
+    output: Path
+    audio_s: float
+    load_s: float  #: array library, model and its first compilation as far as loading does it
+    render_s: float
+    notes: int
+    dropped_notes: int  #: the model had no voice for them
+    percussion_notes: int
+    peak_rss_mb: float
+    loudness_lufs: float | None
+    sha256: str  #: of the audio file
+    model: str
+    backend: str
+    sample_rate_hz: int
+    channels: int
+
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds of audio made in a second of rendering."""
+        return self.audio_s / self.render_s if self.render_s > 0 else float("inf")
+
+    def as_json(self) -> dict[str, object]:
+        """For scripts."""
+        return {**asdict(self), "output": str(self.output), "real_time_factor": self.real_time_factor}
+
+
+def render_file(request: Request, settings: Settings, progress: Callable[[float], None]) -> Report:
+    """Render a MIDI file to an audio file; everything that can be wrong with the request is found before the model is loaded.
+
+    Raises:
+        BadMidi, BadOption, UnknownModel, BadModel, BadSettings: the request is wrong.
+        QualityGateFailed: what came out is not fit to ship; nothing was written.
+        DiskFull: no room; nothing is left behind.
+    """
+    backend = request.backend or settings.backend
+    if backend not in ("tensorflow", "jax"):
+        raise BadOption(f"--backend {backend}: must be tensorflow or jax")
+    options = parse_options(request.options)
+    limits = MidiLimits.from_settings(settings)
+    data = _standard_input(limits.max_bytes) if request.midi == "-" else midi_bytes(request.midi, limits.max_bytes)
+    performance = read_performance(data, limits)
+    for path in (request.output, request.dry):
+        if path is not None:
+            check_writable(path)
+    require_worker("keras", backend, "soundfile")
+    model = resolve_model(request.model or settings.model, settings.state_dir)
+    check_options(model, options)
+    spec = RenderSpec(
+        performance_sha256=performance.sha256,
+        model_digest=model.digest,
+        model_name=model.name,
+        options=options,
+        audio_s=min(performance.duration_s, options.duration_s or performance.duration_s),
+    )
+
+    from pianofarm_worker.audio import encode, trimmed
+    from pianofarm_worker.quality import check
+    from pianofarm_worker.synth.piano import load
+
+    began = time.perf_counter()
+    piano = load(model, backend=backend)
+    loaded = time.perf_counter()
+    rendering = piano.render(performance, options, seed=spec.seed, progress=progress)
+    check(performance, rendering, options)
+    if options.tail:
+        rendering = trimmed(rendering, keep_s=spec.audio_s)
+    audio = encode(rendering.wet, rendering.sample_rate_hz, options)
+    rendered = time.perf_counter()
+    _write(request.output, audio.data)
+    if request.dry is not None:
+        _write(request.dry, encode(rendering.dry, rendering.sample_rate_hz, options).data)
+    return Report(
+        output=request.output,
+        audio_s=audio.audio_s,
+        load_s=loaded - began,
+        render_s=rendered - loaded,
+        notes=rendering.notes,
+        dropped_notes=rendering.dropped_notes,
+        percussion_notes=performance.percussion_notes,
+        peak_rss_mb=_peak_rss_mb(),
+        loudness_lufs=audio.loudness_lufs,
+        sha256=audio.sha256,
+        model=model.name,
+        backend=backend,
+        sample_rate_hz=audio.sample_rate_hz,
+        channels=audio.channels,
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    with arriving(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _standard_input(max_bytes: int) -> bytes:
+    if sys.stdin.isatty():
+        raise BadMidi("'-' reads a MIDI file from standard input, which is a terminal: pipe one into it")
+    return sys.stdin.buffer.read(max_bytes + 1)
+
+
+def _peak_rss_mb() -> float:
+    """Most memory this process ever had, in 10**6 bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
