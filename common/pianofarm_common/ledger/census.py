@@ -13,7 +13,7 @@ from pianofarm_common.ledger.values import Depth
 from pianofarm_common.renders import PriorityClass, RenderKey, State
 from pianofarm_common.settings import Settings
 
-#: The renders published first, of which the one submitted first gives the age of a queue: re-publication changes the order a little.
+#: Of the renders published first the one submitted first gives the age of a queue: re-publication changes the order a little.
 _HEAD = 5
 
 

@@ -1,0 +1,127 @@
+"""What a worker process measures of itself, and the port where it can be read. Wraps the ledger and the maker; changes neither.
+
+Off unless `worker_metrics_port` is set: the exporter knows everything about renders from the ledger, of workers that were killed
+too. This adds what only the process knows: attempts by error, lost leases, refused messages, its device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from pianofarm_common.ledger import Claim, Ledger, Refusal
+from pianofarm_common.logs import get_logger
+from pianofarm_common.metrics import WorkerMetrics
+from pianofarm_common.renders import RenderKey, RenderResult
+from pianofarm_common.settings import Settings
+from prometheus_client import PlatformCollector, ProcessCollector, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+
+from pianofarm_worker.device_stats import Meter, meter_of
+from pianofarm_worker.devices import cores
+from pianofarm_worker.pulse import Hold
+from pianofarm_worker.tasks import Maker
+
+#: Workers of one host take the first free port from `worker_metrics_port` on.
+MAX_PORTS = 64
+
+log = get_logger(__name__)
+
+
+class MeteredLedger(Ledger):
+    """A ledger that counts what its worker is told."""
+
+    metrics: WorkerMetrics | None = None
+
+    @classmethod
+    def watched_by(cls, metrics: WorkerMetrics, settings: Settings) -> Self:
+        """A ledger on `redis_url` that counts into `metrics`."""
+        ledger = cls.from_settings(settings)
+        ledger.metrics = metrics
+        return ledger
+
+    def claim(self, key: RenderKey, worker: str, rest: Sequence[RenderKey] = ()) -> Claim | Refusal:
+        """As `Ledger.claim`."""
+        answer = super().claim(key, worker, rest)
+        if self.metrics is not None:
+            self.metrics.last_progress.set_to_current_time()
+            if isinstance(answer, Refusal):
+                self.metrics.refusals.labels(str(answer)).inc()
+        return answer
+
+    def commit(self, key: RenderKey, token: str, result: RenderResult) -> None:
+        """As `Ledger.commit`."""
+        try:
+            super().commit(key, token, result)
+        except Exception as error:
+            if self.metrics is not None:
+                self.metrics.ended(error)
+            raise
+        if self.metrics is not None:
+            self.metrics.ended(None)
+
+
+class MeteredMaker:
+    """A maker that times what it makes and counts what it cannot make."""
+
+    def __init__(self, maker: Maker, metrics: WorkerMetrics, device: str) -> None:
+        self._maker = maker
+        self._metrics = metrics
+        self._device = device
+
+    def make(self, claim: Claim, hold: Hold) -> RenderResult:
+        """As the maker within; the success of an attempt is counted at its commit."""
+        try:
+            result = self._maker.make(claim, hold)
+        except BaseException as error:
+            self._metrics.ended(error)
+            raise
+        self._metrics.renders.observe(result, str(claim.priority), self._device)
+        return result
+
+
+def watch_device(metrics: WorkerMetrics, meter: Meter) -> None:
+    """Read the device at every scrape."""
+
+    class DeviceCollector:
+        def collect(self) -> list[GaugeMetricFamily]:
+            memory = GaugeMetricFamily(
+                "pianofarm_worker_device_memory_bytes",
+                "Memory of the device this worker computes on; for a CPU that of the process, and of the host.",
+                labels=["kind"],
+            )
+            busy = GaugeMetricFamily("pianofarm_worker_device_utilization_ratio", "How busy the device is, 0 to 1.")
+            try:
+                stats = meter.read()
+            except OSError as error:
+                log.warning("device not read", error=str(error))
+                return []
+            memory.add_metric(["used"], stats.used_bytes)
+            memory.add_metric(["total"], stats.total_bytes)
+            busy.add_metric([], stats.utilization)
+            return [memory, busy]
+
+    metrics.registry.register(DeviceCollector())
+
+
+def serve_metrics(settings: Settings, device: str) -> WorkerMetrics:
+    """The metrics of this process, served on the first free port from `worker_metrics_port` on; call it after the fork.
+
+    No free port, or `worker_metrics_port` 0: they are counted and not served. A worker never fails for that.
+    """
+    metrics = WorkerMetrics()
+    watch_device(metrics, meter_of(device, len(cores())))
+    PlatformCollector(registry=metrics.registry)
+    ProcessCollector(registry=metrics.registry)
+    first = settings.worker_metrics_port
+    for port in range(first, min(first + MAX_PORTS, 65_536)) if first else ():
+        try:
+            start_http_server(port, addr=settings.metrics_bind, registry=metrics.registry)
+        except OSError:
+            continue
+        log.info("metrics served", address=f"{settings.metrics_bind}:{port}")
+        break
+    else:
+        if first:
+            log.warning("metrics not served", first_port=first, ports_tried=MAX_PORTS)
+    return metrics
