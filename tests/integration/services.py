@@ -48,6 +48,9 @@ class Process:
     def signal(self, number: int) -> None:
         self.popen.send_signal(number)
 
+    def signal_group(self, number: int) -> None:
+        os.killpg(self.popen.pid, number)
+
     def kill(self) -> None:
         """SIGKILL for the whole group: a prefork child must not be left behind."""
         with contextlib.suppress(ProcessLookupError):

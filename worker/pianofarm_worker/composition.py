@@ -1,0 +1,126 @@
+"""How a worker is put together: settings -> services -> task. `pianofarm_worker.app` does it once; no work is done here.
+
+The parent process opens no connection but the broker's and imports no array library; every child makes its own services
+after the fork.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery, signals
+from pianofarm_common.errors import PianofarmError
+from pianofarm_common.ledger import WorkerInfo
+from pianofarm_common.logs import configure, get_logger
+from pianofarm_common.models import ModelInfo
+from pianofarm_common.queue import RENDER_TASK, make_app
+from pianofarm_common.settings import Settings
+from pianofarm_common.storage import S3BlobStore
+
+from pianofarm_worker.devices import device_name
+from pianofarm_worker.metering import MeteredLedger, MeteredMaker, serve_metrics
+from pianofarm_worker.pulse import Pulse
+from pianofarm_worker.shelf import Shelf
+from pianofarm_worker.stopping import StopSign
+from pianofarm_worker.synth.piano import Piano, load
+from pianofarm_worker.tasks import Bench, work_through
+from pianofarm_worker.workshop import Workshop
+
+#: Part of the soft shutdown that a render may still use; the rest is for handing it back.
+GRACE_SHARE = 0.7
+
+log = get_logger(__name__)
+
+
+@dataclass
+class _Child:
+    """What a child process of the pool holds; empty in the parent."""
+
+    node: str = ""
+    bench: Bench | None = None
+
+
+def compose(settings: Settings, load_piano: Callable[[ModelInfo], Piano] | None = None) -> Celery:
+    """A Celery app that renders.
+
+    Args:
+        settings: of this worker.
+        load_piano: makes a piano of a model; None: `synth.piano.load` on the backend of the settings. Tests of the
+            farm give one that needs no array library.
+    """
+    app = make_app(settings)
+    child, sign = _Child(), StopSign()
+    make_piano = load_piano or (lambda info: load(info, backend=settings.backend))
+
+    def setup_logging(**_: Any) -> None:
+        configure(settings)
+
+    def remember_name(sender: str, **_: Any) -> None:
+        child.node = sender
+
+    def open_bench(**_: Any) -> None:
+        child.bench = _open_bench(app, settings, sign, child.node, make_piano)
+
+    def close_bench(**_: Any) -> None:
+        if child.bench is not None:
+            child.bench.pulse.stop()
+
+    def stop_soon(**_: Any) -> None:
+        sign.put_up(settings.soft_shutdown_s * GRACE_SHARE)
+
+    for signal, handler in (
+        (signals.setup_logging, setup_logging),
+        (signals.celeryd_init, remember_name),
+        (signals.worker_process_init, open_bench),
+        (signals.worker_process_shutdown, close_bench),
+        (signals.worker_shutting_down, stop_soon),
+    ):
+        signal.connect(handler, weak=False)
+
+    @app.task(name=RENDER_TASK)  # type: ignore[untyped-decorator]  # celery has no types
+    def render(message: object) -> None:
+        """Make the renders of a message."""
+        if child.bench is None:
+            open_bench()
+        assert child.bench is not None  # noqa: S101
+        work_through(child.bench, message)
+
+    return app
+
+
+def _open_bench(
+    app: Celery, settings: Settings, sign: StopSign, node: str, load_piano: Callable[[ModelInfo], Piano]
+) -> Bench:
+    """Services of a child process, its pulse started and the default model on its way."""
+    metrics = serve_metrics(settings, device_name())
+    ledger = MeteredLedger.watched_by(metrics, settings)
+    store = S3BlobStore.from_settings(settings)
+    host = platform.node()
+    me = WorkerInfo(
+        name=f"{node or host}:{os.getpid()}",
+        host=host,
+        pid=os.getpid(),
+        device=device_name(),
+        backend=settings.backend,
+        started_at=time.time(),
+    )
+    pulse = Pulse(ledger, settings, me, sign)
+    pulse.start()
+    shelf = Shelf(store, settings.state_dir, load_piano)
+    # Not in this thread: the pool kills a child that is not ready within seconds, and TensorFlow takes as long.
+    threading.Thread(target=_warm, args=(shelf, settings.model), name="warm", daemon=True).start()
+    workshop = MeteredMaker(Workshop(settings, store, shelf, worker=me.name), metrics, me.device)
+    return Bench(app, ledger, pulse, sign, workshop)
+
+
+def _warm(shelf: Shelf, model: str) -> None:
+    try:
+        shelf.warm(model)
+    except PianofarmError as error:
+        log.warning("default model not loaded", model=model, error=str(error))
