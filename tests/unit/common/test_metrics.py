@@ -1,6 +1,8 @@
 """Labels stay few, whatever submitters send."""
 
+import re
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -130,3 +132,12 @@ def test_a_lost_lease_is_counted_as_such():
     metrics.ended(LeaseLost("gone"))
 
     assert metrics.registry.get_sample_value("pianofarm_worker_lease_losses_total") == 1
+
+
+def test_docs_metrics_names_every_metric_of_the_registries():
+    text = (Path(__file__).resolve().parents[3] / "docs" / "metrics.md").read_text()
+    named = set(re.findall(r"`(pianofarm_[a-z_]+)`", text))
+    named |= {f"pianofarm_worker{name}" for name in re.findall(r"`(_[a-z_]+)`", text)}
+    for registry in (FarmMetrics().registry, WorkerMetrics().registry):
+        for family in registry.collect():
+            assert family.name + ("_total" if family.type == "counter" else "") in named, family.name
