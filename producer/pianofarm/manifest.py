@@ -40,6 +40,8 @@ def expand(names: Sequence[str], options: Mapping[str, object], max_bytes: int) 
     """
     for name in names:
         path = Path(name)
+        if not name:
+            raise BadMidi("an empty name: give files, folders, globs, .csv tables or -")
         if name == _STANDARD_INPUT:
             yield from _standard_input(options, max_bytes)
         elif path.is_dir():
