@@ -22,7 +22,7 @@ from prometheus_client import start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from pianofarm_worker.follower import Follower
-from pianofarm_worker.speedometer import Speedometer
+from pianofarm_common.speedometer import Speedometer
 
 #: Longest pause while Redis does not answer.
 MAX_PAUSE_S = 5.0

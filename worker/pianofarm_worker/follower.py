@@ -12,14 +12,10 @@ from pianofarm_common.ledger.census import CensusTaker
 from pianofarm_common.metrics import ERRORS, FarmMetrics, device_kind, one_of
 from pianofarm_common.renders import State
 from pianofarm_common.settings import Settings
-
-from pianofarm_worker.speedometer import Speedometer
+from pianofarm_common.speedometer import Speedometer
 
 #: Longest wait for events, and the step in which worker time is summed.
 TICK_S = 1.0
-
-#: Events read at the start, to know the workers' speed before the next render is done.
-REPLAYED_EVENTS = 5000
 
 #: Finished renders remembered, to count each once however many jobs waited for it; and names of workers.
 REMEMBERED = 10_000
@@ -44,14 +40,7 @@ class Follower:
     def start(self) -> None:
         """Find the place to follow from, and the speed of the past. Raises ServiceUnavailable."""
         self._last_id = self._taker.newest_event()
-        self._meet(self._ledger.workers())
-        for key in self._taker.recently_done(REPLAYED_EVENTS):
-            try:
-                result = self._ledger.render(key).result
-            except NotFound:
-                continue
-            if result is not None:
-                self.speedometer.add(result, self._devices.get(result.worker, ""))
+        self.speedometer.remember(self._ledger, self._taker)
 
     def step(self) -> None:
         """Wait up to `TICK_S` for events and count them. Raises ServiceUnavailable; nothing is counted twice after it."""

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from pianofarm_common.errors import Permanent, PianofarmError
 
-from pianofarm.cli import demo, doctor, farm, jobs, models, render, submit, worker
+from pianofarm.cli import cost, demo, doctor, farm, jobs, models, render, submit, worker
 
 EXIT_SOME_FAILED, EXIT_USER, EXIT_SERVICE, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -29,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (render, farm, submit, jobs, worker, demo, doctor):
+for module in (render, farm, submit, jobs, worker, demo, doctor, cost):
     module.register(app)
 app.add_typer(models.app, name="models")
 

@@ -40,6 +40,9 @@ def submit(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Wait and download the audio into this folder.")
     ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Say how long it takes and what it costs; submit nothing.")
+    ] = False,
     json: shared.Json = False,
 ) -> None:
     """Submit renders to the farm. Prints a line per job: its id, its state and its name."""
@@ -65,6 +68,13 @@ def submit(
     batch_id = new_id()
     with Farm.from_env() as farm:
         found = expand(sources, given, farm.settings.midi_max_bytes)
+        if estimate:
+            from pianofarm.cli.cost import show_estimate
+            from pianofarm.estimates import estimate_submission
+
+            expected, rejected = estimate_submission(farm, found, model=model, options=given, priority=priority)
+            show_estimate(expected, rejected, as_json=json)
+            raise typer.Exit(1 if rejected else 0)
         try:
             batch = farm.submit_many(found, model=model, options=given, priority=priority, owner=owner, batch=batch_id)
             if not batch.jobs:

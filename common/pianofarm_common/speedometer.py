@@ -5,11 +5,17 @@ from __future__ import annotations
 import threading
 from collections import deque
 
+from pianofarm_common.errors import NotFound
+from pianofarm_common.ledger import Ledger
+from pianofarm_common.ledger.census import CensusTaker
 from pianofarm_common.metrics import DEVICES, device_kind
 from pianofarm_common.renders import RenderResult
 
 #: Renders remembered per kind of device: enough to even out short pieces, few enough to follow a new model within minutes.
 REMEMBERED = 200
+
+#: Events of the past that `remember` looks through: some hundred renders with their progress.
+PAST_EVENTS = 5000
 
 
 class Speedometer:
@@ -30,6 +36,17 @@ class Speedometer:
         if spent_s > 0 and result.audio_s > 0:
             with self._lock:
                 self._last[device_kind(device)].append((result.audio_s, spent_s))
+
+    def remember(self, ledger: Ledger, taker: CensusTaker) -> None:
+        """Take in the renders of the near past. Raises ServiceUnavailable."""
+        devices = {worker.name: worker.device for worker in ledger.workers()}
+        for key in taker.recently_done(PAST_EVENTS):
+            try:
+                result = ledger.render(key).result
+            except NotFound:
+                continue
+            if result is not None:
+                self.add(result, devices.get(result.worker, ""))
 
     def speed(self) -> float:
         """Of an average worker of the farm."""
