@@ -11,9 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-#: Delays of the lines, in samples, where the model did not learn its own.
-FIXED_DELAYS = (233.0, 311.0, 421.0, 461.0, 587.0, 613.0, 789.0, 891.0)
-
 
 @dataclass(frozen=True)
 class FeedbackDelayNetwork:
