@@ -57,24 +57,46 @@ def read_parts(events: ChannelEvents) -> Parts:
     number = np.empty(len(keys), np.int64)
     number[np.argsort(first_note)] = np.arange(len(keys))
     note_part = number[dense]
+    control, control_part = _pedals(events, note_off, keys, first_note, number)
+    return Parts(note_on, note_off, note_part, control, control_part, percussion_notes)
 
-    kind = events.kind
+
+def _pedals(
+    events: ChannelEvents, note_off: Indices, keys: Indices, first_note: Indices, number: NDArray[np.int64]
+) -> tuple[Indices, NDArray[np.int64]]:
+    """Pedal movements and the parts that make them, in any order of the parts.
+
+    Args:
+        events: all of them.
+        note_off: the events that end a note.
+        keys: 128 times place plus program of every part, ascending.
+        first_note: for each of those its first note.
+        number: for each of those the number of the part.
+    """
+    if len(keys) == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    place, kind = events.place, events.kind
     is_pedal = (kind == _CONTROL) & (events.data1 >= PEDAL_CONTROLS[0]) & (events.data1 <= PEDAL_CONTROLS[-1])
-    places, first_part, n_parts = np.unique(keys // 128, return_index=True, return_counts=True)
-    control, control_part = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    if len(places):
-        candidates = np.flatnonzero(is_pedal)
-        at = np.minimum(np.searchsorted(places, place[candidates]), len(places) - 1)
-        simple = (places[at] == place[candidates]) & (n_parts[at] == 1)
-        control.append(candidates[simple])
-        control_part.append(number[first_part[at[simple]]])
-    if np.any(n_parts > 1):
+    places, first_key = np.unique(keys // 128, return_index=True)
+    first_off = np.minimum.reduceat(note_off[first_note], first_key)
+    known = places[np.minimum(np.searchsorted(places, place), len(places) - 1)] == place
+
+    changes = np.flatnonzero((kind == _PROGRAM) & known)
+    at = np.searchsorted(places, place[changes])
+    is_shared = np.zeros(len(places), np.bool_)
+    is_shared[at[changes > first_off[at]]] = True
+
+    candidates = np.flatnonzero(is_pedal & known)
+    at = np.searchsorted(places, place[candidates])
+    at, candidates = at[~is_shared[at]], candidates[~is_shared[at]]
+    control, control_part = candidates, number[first_key[at]]
+    if np.any(is_shared):
         numbers = dict(zip(keys.tolist(), number.tolist(), strict=True))
-        here = np.flatnonzero(np.isin(place, places[n_parts > 1]))
+        here = np.flatnonzero(np.isin(place, places[is_shared]))
         chosen, parts = _shared_pedals(events, here, note_off, is_pedal, numbers)
-        control.append(np.array(chosen, np.int64))
-        control_part.append(np.array(parts, np.int64))
-    return Parts(note_on, note_off, note_part, np.concatenate(control), np.concatenate(control_part), percussion_notes)
+        control = np.concatenate((control, np.array(chosen, np.int64)))
+        control_part = np.concatenate((control_part, np.array(parts, np.int64)))
+    return control, control_part
 
 
 def _is_on(events: ChannelEvents) -> NDArray[np.bool_]:
@@ -146,10 +168,11 @@ def _programs(events: ChannelEvents, place: Indices, at: Indices) -> NDArray[np.
 def _shared_pedals(
     events: ChannelEvents, here: Indices, note_off: Indices, is_pedal: NDArray[np.bool_], numbers: dict[int, int]
 ) -> tuple[list[int], list[int]]:
-    """Pedals of the tracks and channels whose program changes between notes, event by event.
+    """Pedals of the tracks and channels whose program changes after their first note, event by event.
 
     Events before the first note of a program go to every program that has no list of its own yet, and once shared a list
-    stays shared: what pretty_midi does, so a pedal may be returned once for each of several parts.
+    stays shared; events between a program change and the first note of a program are lost where nothing came before the
+    first part. All of it as pretty_midi has it, so a pedal may be returned for each of several parts, or for none.
 
     Args:
         events: all of them.

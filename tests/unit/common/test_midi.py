@@ -47,9 +47,9 @@ def test_every_piece_is_read_as_pretty_midi_reads_it_to_the_last_bit(shared):
     files = [*sorted((shared / "midi" / "pieces").glob("*.mid")), *sorted((shared / "parity").glob("*.mid"))]
     assert len(files) >= 40
     for file in files:
-        data = file.read_bytes()
-        assert columns(read(data)) == columns(oracle(data)), file.name
-        assert read(data).sha256 == oracle(data).sha256, file.name
+        ours, expected = read(file.read_bytes()), oracle(file.read_bytes())
+        assert columns(ours) == columns(expected), file.name
+        assert ours.sha256 == expected.sha256, file.name
 
 
 def test_every_broken_or_odd_file_is_read_or_refused_in_one_line(shared):
@@ -174,7 +174,9 @@ def test_a_note_has_the_time_pitch_and_velocity_of_its_events():
 
 def test_running_status_outlives_meta_and_sysex_events_and_covers_one_byte_messages():
     explicit = smf(b"\x00\xc0\x01\x00\xc0\x00\x00\x90\x3c\x40\x60\x90\x3c\x00" + END)
-    running = smf(b"\x00\xc0\x01\x00\x00\x00\x90\x3c\x40\x00\xff\x01\x01a\x00\xf0\x01\xf7\x60\x3c\x00" + END)
+    running = smf(
+        b"\x00\xc0\x01\x00\xff\x01\x01a\x00\x00\x00\x90\x3c\x40\x00\xff\x01\x01a\x00\xf0\x01\xf7\x60\x3c\x00" + END
+    )
     assert read(running).sha256 == read(explicit).sha256
 
 
@@ -224,6 +226,31 @@ def test_a_note_struck_at_the_tick_of_a_note_off_goes_on():
     assert played.offset_s.tolist() == [0.25, 0.5]
 
 
+def test_a_note_that_ends_at_the_tick_it_began_is_no_note_even_if_ended_again():
+    played = read(smf(b"\x00\x90\x3c\x40" + b"\x00\x80\x3c\x00" + b"\x30\x80\x3c\x00" + NOTE + END))
+    assert played.onset_s.tolist() == [0.25]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        b"\x00\xc0\x01\x00\x90\x3c\x40\x60\xc0\x02\x00\x80\x3c\x00" + NOTE,  # the program at the note-off counts
+        b"\x00\xb0\x40\x7f"
+        + NOTE
+        + b"\x00\xc0\x05\x00\xb0\x40\x00"
+        + NOTE
+        + b"\x00\xb0\x40\x20",  # shared early pedals
+        b"\x00\xe0\x00\x40" + NOTE + b"\x00\xb0\x40\x30\x00\xc0\x05\x00\xb0\x40\x00" + NOTE,  # a bend makes them shared
+        NOTE + b"\x00\xb0\x40\x7f\x00\xc0\x05" + NOTE + b"\x00\xb0\x40\x00\x00\xc0\x00\x00\xb0\x40\x11" + NOTE,
+        NOTE + b"\x00\xc0\x05\x00\xb0\x40\x7f" + NOTE + b"\x00\xc0\x06\x00\xb0\x40\x01" + NOTE,
+    ],
+)
+def test_a_program_change_between_notes_makes_parts_as_pretty_midi_makes_instruments(events):
+    data = smf(END, events + END)
+    assert columns(read(data)) == columns(oracle(data))
+    assert max(read(data).note_part.tolist()) > 0 or len(read(data).pitch) == 2
+
+
 def test_chunks_of_unknown_kind_and_what_follows_the_end_are_ignored():
     data = smf(NOTE + END)
     alien = b"XFIH" + struct.pack(">L", 3) + b"abc"
@@ -270,6 +297,14 @@ def test_a_performance_survives_pretty_midi_unchanged(shared):
     again = read(buffer.getvalue())
     assert again.pitch.tolist() == played.pitch.tolist()
     np.testing.assert_allclose(again.onset_s, played.onset_s, atol=0.0006)
+
+
+def test_a_note_of_no_length_in_a_pretty_midi_still_sounds():
+    midi = pretty_midi.PrettyMIDI()
+    midi.instruments = [pretty_midi.Instrument(0)]
+    midi.instruments[0].notes = [pretty_midi.Note(64, 60, 1.0, 1.0)]
+    played = from_pretty_midi(midi)
+    assert played.offset_s[0] > played.onset_s[0] == 1.0
 
 
 def test_a_pretty_midi_with_impossible_values_is_refused():

@@ -5,6 +5,7 @@ PIANOFARM_TEST_FUZZ=50 searches fifty times longer, from a new seed each time.
 
 import io
 import os
+import random
 import struct
 import warnings
 
@@ -31,30 +32,43 @@ def quantity(value: int) -> bytes:
     return bytes(reversed(out))
 
 
-# Few channels, keys and programs, so that notes overlap, collide and change hands.
-channels = st.sampled_from([0, 0, 1, 9])
-keys = st.integers(60, 62)
-low_velocity = st.sampled_from([0, 0, 1, 64, 127])
-channel_messages = st.one_of(
-    st.tuples(st.just(0x90), channels, keys, low_velocity),
-    st.tuples(st.just(0x90), channels, keys, low_velocity),
-    st.tuples(st.just(0x80), channels, keys, st.just(64)),
-    st.tuples(st.just(0xB0), channels, st.sampled_from([1, 64, 64, 66, 67, 123]), st.integers(0, 127)),
-    st.tuples(st.just(0xC0), channels, st.integers(0, 2)),
-    st.tuples(st.just(0xD0), channels, st.integers(0, 127)),
-    st.tuples(st.just(0xE0), channels, st.integers(0, 127), st.integers(0, 127)),
-    st.tuples(st.just(0xA0), channels, keys, st.integers(0, 127)),
-)
-tempi = st.sampled_from([500_000, 500_000, 1, 333_333, 1_000_000, 0xFFFFFF])
-other_events = st.one_of(
-    tempi.map(lambda tempo: b"\xff\x51\x03" + tempo.to_bytes(3, "big")),
-    st.binary(max_size=130).map(lambda text: b"\xff\x01" + quantity(len(text)) + text),
-    st.binary(max_size=5).map(lambda data: b"\xf0" + quantity(len(data) + 1) + bytes(b & 0x7F for b in data) + b"\xf7"),
-)
-deltas = st.one_of(st.integers(0, 3), st.sampled_from([127, 128, 5000]))
-tracks = st.lists(
-    st.tuples(deltas, st.one_of(channel_messages, channel_messages, other_events), st.booleans()), max_size=40
-)
+def any_event(dice):
+    """A message (status, channel, data ...) or the bytes of a meta or system exclusive event.
+
+    Few channels, keys and programs, so that notes overlap, collide and change hands.
+    """
+    channel, key, value = dice.choice([0, 0, 1, 9]), dice.randint(60, 62), dice.choice([0, 1, 63, 64, 127])
+    kind = dice.choice([0x90, 0x90, 0x90, 0x80, 0x80, 0xB0, 0xB0, 0xC0, 0xC0, 0xD0, 0xE0, 0xA0, 0xFF, 0xFF, 0xF0])
+    if kind == 0xB0:
+        return kind, channel, dice.choice([1, 64, 64, 65, 66, 67, 123]), value
+    if kind in (0xC0, 0xD0):
+        return kind, channel, dice.randrange(2)
+    if kind == 0xF0:
+        payload = bytes(dice.randrange(128) for _ in range(dice.choice([0, 3, 130])))
+        return b"\xf0" + quantity(len(payload) + 1) + payload + b"\xf7"
+    if kind == 0xFF and dice.random() < 0.5:
+        return b"\xff\x51\x03" + dice.choice([500_000, 500_000, 1, 333_333, 1_000_000, 0xFFFFFF]).to_bytes(3, "big")
+    if kind == 0xFF:
+        text = dice.randbytes(dice.choice([0, 3, 130]))
+        return b"\xff\x01" + quantity(len(text)) + text
+    return kind, channel, key, value
+
+
+def any_track(dice):
+    """Events as (delta, event, whether running status may be used)."""
+    return [
+        (dice.choice([0, 0, 1, 2, 3, 3, 128, 5000]), any_event(dice), dice.random() < 0.8)
+        for _ in range(dice.randint(0, 80))
+    ]
+
+
+def any_file(seed):
+    """A valid file of type 1."""
+    dice = random.Random(seed)
+    all_tracks = [any_track(dice) for _ in range(dice.randint(1, 3))]
+    return file_of(all_tracks, division=dice.choice([1, 24, 96, 480, 32_767]))
+
+
 SCALE = [(1, (0x90, 0, 60, 64), True), (5, (0xB0, 0, 64, 127), True), (9, (0x80, 0, 60, 0), True)]
 
 
@@ -80,7 +94,7 @@ def file_of(all_tracks, division=96, kind=1) -> bytes:
     return header + b"".join(b"MTrk" + struct.pack(">L", len(chunk)) + chunk for chunk in chunks)
 
 
-files = st.builds(file_of, st.lists(tracks, min_size=1, max_size=3), st.sampled_from([1, 24, 96, 480, 32_767]))
+files = st.integers(0, 2**32).map(any_file)
 
 
 def read_or_refuse(data: bytes) -> Performance | None:
