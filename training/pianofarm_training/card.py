@@ -1,0 +1,54 @@
+"""The model card: what a model was made from, how, how good it is and where it ends. Measurements are put in by `evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+#: What `evaluate` writes stands between these lines.
+MEASURED_START, MEASURED_END = "<!-- measured -->", "<!-- /measured -->"
+
+
+def model_card(name: str, licence: str, facts: Mapping[str, Any], fit_s: float, machine: str) -> str:
+    """The card of a freshly trained model, in Markdown, not measured yet."""
+    held_out = ", ".join(str(layer + 1) for layer in facts["held_out_layers"]) or "none"
+    return f"""# {name}
+
+A piano as additive synthesis and shaped noise, its time functions, levels and velocity response learned by small networks.
+
+- **Data:** {facts["data"]}. {facts["recorded_keys"]} keys x {facts["layers"]} velocity layers, both channels, never mixed.
+- **Licence:** {licence}; keep the credit above.
+- **Sound:** 32 kHz, two channels, any polyphony, MIDI pitches 21 to 108, dry (the recordings' own room is in it).
+
+## How it was trained
+
+A first, short run: {facts["gain_steps"]} Adam steps for each gain network, {facts["envelope_steps"]} for each envelope network,
+{facts["joint_steps"]} for those of the partials together; seed {facts["seed"]}; {fit_s / 60:.1f} minutes in all on two shared
+{machine} cores. {facts["parameters"]:,} learned parameters. Layers held out, never seen by the networks: {held_out} of
+{facts["layers"]}, softest first.
+
+The loss is Huber in dB on measured partial levels and noise-band levels over time. There was no fine-tuning on rendered
+passages. Measured directly rather than trained: where partials lie, their phases at the onset, rise times.
+
+    make data && make train
+
+## Measured
+
+{MEASURED_START}
+Not yet.
+{MEASURED_END}
+
+## Limits
+
+- Keys between the recorded ones (two of three) are copies of the nearest recorded key, a semitone away, tuned to their place.
+- Not in the recordings, hence not learned but set by rule: damping by felt, half-pedal, una corda, re-strikes.
+- Not there yet: sympathetic resonance, release noises, pedal noises, a deterministic hammer knock (the onset's knock is
+  shaped noise).
+"""
+
+
+def with_measurements(card: str, measured: str) -> str:
+    """The card with its measurements replaced."""
+    before, _, rest = card.partition(MEASURED_START)
+    _, _, after = rest.partition(MEASURED_END)
+    return f"{before}{MEASURED_START}\n{measured.strip()}\n{MEASURED_END}{after}"

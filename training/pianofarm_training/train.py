@@ -1,0 +1,117 @@
+"""`python -m pianofarm_training.train`: recordings -> analysis -> fit -> model folder. The steps are in the modules beside it."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pianofarm_common.models import DEFAULT_MODEL, PACKAGED_DIR
+from pianofarm_worker.synth.house.layout import Layout
+
+from pianofarm_training.analysis import KeyAnalysis, analyse
+from pianofarm_training.card import model_card
+from pianofarm_training.data import DEFAULT_DATA_DIR
+from pianofarm_training.export import export, tuning_parameters
+from pianofarm_training.samples import SampleSet, salamander
+
+#: Layers the networks never see, so that the measurements mean something; indices, softest first.
+HELD_OUT_LAYERS = (3, 7, 11)
+
+#: Taken off every render, so that dense pieces do not clip: the recordings peak at -1.4 dB full scale for a single loud note.
+OUTPUT_GAIN_DB = -9.0
+
+
+def without_layers(analysis: KeyAnalysis, held_out: tuple[int, ...]) -> KeyAnalysis:
+    """An analysis less some layers."""
+    kept = [layer for layer in range(analysis.level_db.shape[1]) if layer not in held_out]
+    return replace(
+        analysis,
+        level_db=analysis.level_db[:, kept],
+        heard=analysis.heard[:, kept],
+        noise_db=analysis.noise_db[:, kept],
+        noise_heard=analysis.noise_heard[:, kept],
+    )
+
+
+def train(
+    samples: SampleSet,
+    work_dir: Path,
+    folder: Path,
+    *,
+    name: str,
+    licence: str,
+    seed: int,
+    size: Any = None,
+    held_out: tuple[int, ...] = HELD_OUT_LAYERS,
+    n_processes: int = 1,
+) -> None:
+    """Make a model from recordings.
+
+    Args:
+        samples: the recordings.
+        work_dir: where the analysis is kept between runs.
+        folder: of the model.
+        name: of the model.
+        licence: of the model.
+        seed: of the networks' first weights.
+        size: of the networks (`fit.Size`); None: the usual one.
+        held_out: layers that are not learned from.
+        n_processes: keys analysed at a time.
+    """
+    layout = Layout()
+    started = time.monotonic()
+    analyses = analyse(samples, layout, work_dir, n_processes=n_processes)
+    print(f"analysis of {len(samples.files)} recordings: {time.monotonic() - started:.0f} s", flush=True)
+    from pianofarm_training.fit import Size, fit
+
+    size = size or Size()
+    velocities = [v for layer, v in enumerate(samples.velocities) if layer not in held_out]
+    started = time.monotonic()
+    learned = fit([without_layers(a, held_out) for a in analyses], velocities, layout, size, seed=seed)
+    fit_s = time.monotonic() - started
+    print(f"fit: {fit_s:.0f} s", flush=True)
+    parameters = learned | tuning_parameters(analyses)
+    facts = {
+        "data": samples.credit,
+        "recorded_keys": len(samples.pitches),
+        "layers": len(samples.velocities),
+        "held_out_layers": list(held_out),
+        "seed": seed,
+        "envelope_steps": size.envelope_steps,
+        "gain_steps": size.gain_steps,
+        "joint_steps": size.joint_steps,
+        "parameters": sum(value.size for value in learned.values()),
+    }
+    config = {"licence": licence, "output_gain_db": OUTPUT_GAIN_DB, "training": facts}
+    export(folder, name, parameters, layout, config, model_card(name, licence, facts, fit_s, platform.machine()))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train the packaged model, or one like it."""
+    parser = argparse.ArgumentParser(prog="python -m pianofarm_training.train", description=__doc__)
+    parser.add_argument("--data", type=Path, default=DEFAULT_DATA_DIR, help="folder of the recordings (default: data/)")
+    parser.add_argument(
+        "--out", type=Path, default=PACKAGED_DIR / DEFAULT_MODEL, help="model folder (default: the packaged one)"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=2, help="keys analysed at a time")
+    chosen = parser.parse_args(arguments)
+    train(
+        salamander(chosen.data),
+        chosen.data / "analysis",
+        chosen.out,
+        name=DEFAULT_MODEL,
+        licence="CC-BY-3.0",
+        seed=chosen.seed,
+        n_processes=chosen.processes,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

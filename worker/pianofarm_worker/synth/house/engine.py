@@ -1,0 +1,175 @@
+"""From a score to sound, block by block and causally: what a block holds depends on nothing that happens after it.
+
+Every note has its own frames, which begin at its onset: onsets are exact to the sample, and no note waits for another.
+Partials are matrix products per note and block (`grains`); the noise of all notes goes, as power, to one bus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pianofarm_worker.synth.house.dampers import una_corda_gain
+from pianofarm_worker.synth.house.grains import Basis, overlap
+from pianofarm_worker.synth.house.noise_bus import NoiseBus
+from pianofarm_worker.synth.house.score import Score
+from pianofarm_worker.synth.house.tables import SILENCE_DB, STRIDE, KeyTable, KeyTables
+
+Float32Array = NDArray[np.float32]
+
+#: Samples a block; long ones cost less, as a note is set up once a block.
+DEFAULT_BLOCK = 1 << 17
+
+#: Longest product at once, in frames: its results stay in the cache.
+_ROWS = 512
+
+_NEPER_DB = 8.685889638
+
+
+@dataclass
+class _Voice:
+    """A note that sounds."""
+
+    note: int
+    table: KeyTable
+    gain: Float32Array  #: [n_partials]
+    noise_gain: Float32Array  #: [n_bands], power
+    onset: int  #: sample
+    n_hops: int  #: until its partials are silent
+    n_noise: int  #: frames of noise
+    next_hop: int = 0
+    next_noise: int = 0
+
+
+class Engine:
+    """Plays one score. Not to be shared between threads; the tables may be."""
+
+    def __init__(
+        self, tables: KeyTables, score: Score, *, seed: int, n_channels: int, block: int = DEFAULT_BLOCK
+    ) -> None:
+        """Prepare to play.
+
+        Args:
+            tables: of the model.
+            score: what to play.
+            seed: of the noise.
+            n_channels: 2, or 1 for the left one alone; channels are never mixed.
+            block: samples a block; what comes out does not depend on it but for rounding.
+        """
+        self._tables, self._score, self._n_channels, self._block = tables, score, n_channels, block
+        layout = tables.layout
+        self._rate_hz, self._hop = layout.sample_rate_hz, layout.hop
+        self._onset = np.round(score.onset_s * self._rate_hz).astype(np.int64)
+        self._noise = NoiseBus(layout, n_channels, seed)
+        self._voices: list[_Voice] = []
+        self._n_started = 0
+        self._silent_after = self._silences()
+
+    @property
+    def end(self) -> int:
+        """Sample at which the last note is silent."""
+        return int((self._onset + self._silent_after).max(initial=0))
+
+    def blocks(self, n_samples: int) -> Iterator[Float32Array]:
+        """Play.
+
+        Args:
+            n_samples: how much, in all.
+
+        Yields:
+            [block, n_channels] float32, the last one shorter.
+        """
+        spill = np.zeros((self._n_channels, self._hop), np.float32)
+        for start in range(0, n_samples, self._block):
+            sound = np.zeros((self._n_channels, self._block + self._hop), np.float32)
+            sound[:, : self._hop] = spill
+            self._play(sound, start)
+            spill = sound[:, self._block :].copy()
+            sound = sound[:, : self._block]
+            sound += self._noise.play(start, self._block)
+            yield np.ascontiguousarray(sound[:, : n_samples - start].T)
+
+    def _silences(self) -> NDArray[np.int64]:
+        """Samples after which the partials and the noise of each note are silent: died away, or damped. [2, n_notes]"""
+        score, rate_hz = self._score, self._rate_hz
+        silent = np.zeros((2, len(score.pitch)), np.int64)
+        peak_db = np.zeros(len(score.pitch))
+        for note, (pitch, velocity) in enumerate(zip(score.pitch, score.velocity, strict=True)):
+            table = self._tables[int(pitch)]
+            silent[0, note] = (table.n_frames_at(int(velocity)) - 1) * self._hop
+            silent[1, note] = table.noise.shape[1] * self._noise.hop
+            peak_db[note] = table.later_peak_db[0] + 20 * np.log10(table.gain[velocity].max())
+        to_lose = np.maximum(peak_db - SILENCE_DB, 1.0) / _NEPER_DB
+        damped_s = np.maximum(score.damped_by(to_lose) - score.onset_s, 0.0)
+        damped = np.minimum(damped_s * rate_hz, 1e12).astype(np.int64) + 2 * self._hop
+        return np.asarray(np.minimum(silent, damped))
+
+    def _play(self, sound: Float32Array, start: int) -> None:
+        """Add every voice's part of a block, and its noise to the bus."""
+        end = start + self._block
+        until = int(np.searchsorted(self._onset, end))
+        for note in range(self._n_started, until):
+            self._voices.append(self._strike(note))
+        self._n_started = until
+        for voice in self._voices:
+            first, last = voice.next_hop, min(voice.n_hops, -(-(end - voice.onset) // self._hop))
+            for low in range(first, last, _ROWS):
+                self._add(voice, low, min(low + _ROWS, last), sound, start)
+            voice.next_hop = max(first, last)
+            self._add_noise(voice, end)
+        self._voices = [v for v in self._voices if v.next_hop < v.n_hops or v.next_noise < v.n_noise]
+
+    def _strike(self, note: int) -> _Voice:
+        score = self._score
+        table, velocity = self._tables[int(score.pitch[note])], int(score.velocity[note])
+        gain, noise_gain = table.gain[velocity], table.noise_gain[velocity]
+        if score.soft[note] > 0:
+            gain = gain * una_corda_gain(table.frequency_hz, float(score.soft[note]))
+            noise_gain = noise_gain * np.float32(10 ** (-0.3 * score.soft[note]))
+        partials, noise = (int(n) for n in self._silent_after[:, note])
+        n_hops, n_noise = max(1, partials // self._hop), max(1, noise // self._noise.hop)
+        return _Voice(note, table, gain, noise_gain, int(self._onset[note]), n_hops, n_noise)
+
+    def _add(self, voice: _Voice, low: int, high: int, sound: Float32Array, start: int) -> None:
+        """Hops low..high - 1 of a voice's partials."""
+        table, hop = voice.table, self._hop
+        n = int(table.n_audible[low // STRIDE])
+        gain = voice.gain[:n, None]
+        basis = Basis(table.basis.cosine[:n] * gain, table.basis.sine[:n] * gain)
+        kept = self._kept(voice, low, high + 1)
+        at = voice.onset + low * hop - start
+        for channel in range(self._n_channels):
+            real, imaginary = table.real[channel, low : high + 1, :n], table.imaginary[channel, low : high + 1, :n]
+            if kept is not None:
+                real, imaginary = real * kept, imaginary * kept
+            part = overlap(real, imaginary, basis)
+            rise = table.rise[low:high]
+            part[: len(rise)] *= rise
+            sound[channel, at : at + part.size] += part.ravel()
+
+    def _kept(self, voice: _Voice, low: int, high: int) -> Float32Array | None:
+        """What damping leaves of frames low..high - 1, [n_frames, 1]; None where that is all.
+
+        A frame hears of pedals and keys one hop late: that keeps the engine causal, and felt takes longer to fall.
+        """
+        time_s = (voice.onset + np.arange(low - 1, high - 1) * self._hop) / self._rate_hz
+        taken = self._score.damping(voice.note, time_s)
+        return np.exp(-taken).astype(np.float32)[:, None] if taken[-1] > 0 else None
+
+    def _add_noise(self, voice: _Voice, end: int) -> None:
+        """The noise powers of a voice up to a block's end."""
+        table, bus = voice.table, self._noise
+        first_frame = -(-voice.onset // bus.hop)
+        low, high = voice.next_noise, min(voice.n_noise, bus.n_frames_before(end) - first_frame)
+        if high <= low:
+            return
+        voice.next_noise = high
+        time_s = (first_frame + np.arange(low, high)) * (bus.hop / self._rate_hz)
+        taken = self._score.damping(voice.note, time_s - self._hop / self._rate_hz)
+        kept = np.exp(-2 * taken).astype(np.float32)[:, None] if taken[-1] > 0 else None
+        for channel in range(self._n_channels):
+            power = table.noise[channel, low:high] * voice.noise_gain
+            bus.add(channel, first_frame + low, power if kept is None else power * kept)

@@ -1,0 +1,81 @@
+"""The noise of all notes at once: their powers add in bands, and one noise a channel is shaped by the sum."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pianofarm_worker.synth.house.bands import band_weights
+from pianofarm_worker.synth.house.layout import Layout
+from pianofarm_worker.synth.noise import uniform_noise
+
+Float32Array = NDArray[np.float32]
+
+
+class NoiseBus:
+    """Collects powers frame by frame and plays them in order.
+
+    Frame q covers samples q * hop .. q * hop + window - 1 under a sine window; the windows' squares add up to one.
+    """
+
+    def __init__(self, layout: Layout, n_channels: int, seed: int) -> None:
+        bands = layout.bands
+        self.hop, self._window = bands.hop, bands.window
+        self._n_channels, self._seed = n_channels, seed
+        n_bins = bands.window // 2 + 1
+        # A density D (per Hz) gives each bin of the inverse transform a variance of D * rate * window / 2; the real and the
+        # imaginary part of the random spectrum, uniform in [-1, 1), have a third each.
+        scale = layout.sample_rate_hz * bands.window / 2 * 1.5
+        self._weights = band_weights(bands.n_bands, n_bins, layout.sample_rate_hz) * np.float32(scale)
+        self._sine = np.sin(np.pi * (np.arange(bands.window) + 0.5) / bands.window).astype(np.float32)
+        self._first = 0  # frame that row 0 of the powers is for
+        self._power = np.zeros((n_channels, 0, bands.n_bands), np.float32)
+        self._spill = np.zeros((n_channels, bands.window - bands.hop), np.float32)
+
+    def n_frames_before(self, sample: int) -> int:
+        """Frames that begin before a sample."""
+        return -(-sample // self.hop)
+
+    def add(self, channel: int, frame: int, power: Float32Array) -> None:
+        """Add a note's powers.
+
+        Args:
+            channel: 0 or 1.
+            frame: the first one's number; not one that was played already.
+            power: [n_frames, n_bands], full scale^2 per Hz.
+        """
+        row = frame - self._first
+        missing = row + len(power) - self._power.shape[1]
+        if missing > 0:
+            self._power = np.pad(self._power, ((0, 0), (0, missing), (0, 0)))
+        self._power[channel, row : row + len(power)] += power
+
+    def play(self, start: int, n_samples: int) -> Float32Array:
+        """Noise for samples start .. start + n_samples - 1, each call going on where the last one ended.
+
+        Args:
+            start: a multiple of the hop.
+            n_samples: a multiple of the hop.
+
+        Returns:
+            [n_channels, n_samples] float32.
+        """
+        n_frames = n_samples // self.hop
+        first = start // self.hop
+        sound = np.zeros((self._n_channels, n_samples + self._window - self.hop), np.float32)
+        sound[:, : self._window - self.hop] = self._spill
+        n_known = min(n_frames, self._power.shape[1])
+        n_bins = self._weights.shape[1]
+        if n_known:
+            for channel in range(self._n_channels):
+                words = uniform_noise(self._seed, first * 2 * n_bins, n_known * 2 * n_bins, stream=channel)
+                spectrum = words.view(np.complex64).reshape(n_known, n_bins)
+                spectrum *= np.sqrt(self._power[channel, :n_known] @ self._weights)
+                grains = np.fft.irfft(spectrum, self._window, axis=1) * self._sine
+                half = self.hop
+                sound[channel, : n_known * half] += grains[:, :half].ravel()
+                sound[channel, half : (n_known + 1) * half] += grains[:, half:].ravel()
+        self._power = self._power[:, n_known:]
+        self._first = first + n_frames
+        self._spill = sound[:, n_samples:].copy()
+        return sound[:, :n_samples]

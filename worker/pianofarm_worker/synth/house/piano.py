@@ -1,0 +1,108 @@
+"""HousePiano: our own model as a `Piano`. Reads a model folder and plays performances; the parts are beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from pianofarm_common.errors import BadModel, BadOption
+from pianofarm_common.midi import Performance
+from pianofarm_common.models import CONFIG_FILE, WEIGHTS_FILE, ModelInfo
+from pianofarm_common.renders import RenderOptions
+
+from pianofarm_worker.synth.house.engine import DEFAULT_BLOCK, Engine
+from pianofarm_worker.synth.house.score import Score, make_score
+from pianofarm_worker.synth.house.tables import KeyTables
+from pianofarm_worker.synth.piano import Piano, Progress, Rendering
+
+#: With a tail, a render goes on for at most this long after the last key is up.
+LONGEST_TAIL_S = 20.0
+
+
+class HousePiano(Piano):
+    """A loaded house model. Needs numpy only; its tables are made as keys are first played."""
+
+    def __init__(self, info: ModelInfo) -> None:
+        """Load the weights.
+
+        Raises:
+            BadModel: the weights cannot be read or do not fit the configuration.
+        """
+        super().__init__(info)
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            config = json.loads((info.path / CONFIG_FILE).read_text())
+            self.output_gain = np.float32(10 ** (float(config["output_gain_db"]) / 20))
+            self._tables = KeyTables(load_file(info.path / WEIGHTS_FILE), config)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise BadModel(
+                f"{info.path}: {type(error).__name__} {error}: not a house model, or a damaged one"
+            ) from None
+
+    def render(
+        self, performance: Performance, options: RenderOptions, *, seed: int, progress: Progress | None = None
+    ) -> Rendering:
+        """Render a whole performance; see `Piano.render`. One channel, where one is asked for, is the left one.
+
+        There is nothing to warm up: `warm_up_s` changes nothing.
+        """
+        score = self._score(performance, options)
+        n_channels = options.channels or self.info.channels
+        engine = Engine(self._tables, score, seed=seed, n_channels=n_channels)
+        n_samples = self._n_samples(engine, score, tail=options.tail)
+        dry = np.zeros((n_samples, n_channels), np.float32)
+        at = 0
+        for block in engine.blocks(n_samples):
+            np.multiply(block, self.output_gain, out=dry[at : at + len(block)])
+            at += len(block)
+            if progress is not None:
+                progress(at / n_samples)
+        return Rendering(
+            wet=dry,
+            dry=dry,
+            sample_rate_hz=self.info.sample_rate_hz,
+            notes=len(performance.onset_s),
+            dropped_notes=score.dropped_notes,
+        )
+
+    def stream(
+        self, performance: Performance, options: RenderOptions, *, seed: int, block: int = DEFAULT_BLOCK
+    ) -> Iterator[NDArray[np.float32]]:
+        """The dry sound as it is made, block by block and causally.
+
+        Args:
+            performance: notes and pedals.
+            options: as `render` honours them.
+            seed: of the noise.
+            block: samples a block, a multiple of 256.
+
+        Yields:
+            [block, n_channels] float32 at the model's sample rate; the last one may be shorter.
+
+        Raises:
+            BadOption: the model has no such piano, or the block is no multiple of 256.
+        """
+        if block < 256 or block % 256:
+            raise BadOption(f"block={block}: needed is a multiple of 256 samples")
+        score = self._score(performance, options)
+        engine = Engine(self._tables, score, seed=seed, n_channels=options.channels or self.info.channels, block=block)
+        for sound in engine.blocks(self._n_samples(engine, score, tail=options.tail)):
+            yield sound * self.output_gain
+
+    def _score(self, performance: Performance, options: RenderOptions) -> Score:
+        if options.piano is not None and options.piano >= self.info.n_pianos:
+            raise BadOption(
+                f"piano={options.piano}: {self.info.name} has {self.info.n_pianos} (0..{self.info.n_pianos - 1})"
+            )
+        return make_score(performance, options.duration_s)
+
+    def _n_samples(self, engine: Engine, score: Score, *, tail: bool) -> int:
+        rate_hz = self.info.sample_rate_hz
+        end = int(np.ceil(score.end_s * rate_hz))
+        if not tail:
+            return end
+        return max(end, min(engine.end, end + int(LONGEST_TAIL_S * rate_hz)))

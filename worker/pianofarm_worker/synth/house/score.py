@@ -1,0 +1,84 @@
+"""A performance as a house model plays it: per note its onset, strength and damping. No tables, no sound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pianofarm_common.midi import Performance
+
+from pianofarm_worker.synth.house import dampers
+
+FloatArray = NDArray[np.float64]
+
+#: Keys a piano has.
+LOWEST_PITCH, HIGHEST_PITCH = 21, 108
+
+
+@dataclass(frozen=True)
+class Score:
+    """Notes by onset, and the pedal they share. Damping is in nepers: a string's amplitude is exp(-damping)."""
+
+    onset_s: FloatArray  #: [n_notes], rising
+    pitch: NDArray[np.int_]  #: [n_notes], 21..108
+    velocity: NDArray[np.int_]  #: [n_notes], 1..127
+    soft: FloatArray  #: [n_notes], una corda, 0..1
+    damper_rate: FloatArray  #: [n_notes], nepers a second under a resting damper
+    damped_from_s: FloatArray  #: [n_notes], when the damper may fall
+    restruck_s: FloatArray  #: [n_notes], when the same key is struck again, or infinity
+    sustain: dampers.Contact
+    end_s: float  #: where the performance ends: all keys and pedals up
+    dropped_notes: int  #: notes outside the keyboard
+
+    def damping(self, note: int, time_s: NDArray[np.floating]) -> FloatArray:
+        """Nepers that felt and hammer have taken from a note by these times. [n_times]"""
+        rate = self.damper_rate[note]
+        if rate > 0:
+            since = self.sustain.at(time_s) - self.sustain.at(self.damped_from_s[note : note + 1])
+            taken = rate * np.maximum(since, 0.0)
+        else:
+            taken = np.zeros(len(time_s))
+        if np.isfinite(self.restruck_s[note]):
+            taken += dampers.RESTRIKE_RATE * np.maximum(time_s - self.restruck_s[note], 0.0)
+        return np.asarray(taken)
+
+    def damped_by(self, nepers: FloatArray) -> FloatArray:
+        """When each note has lost this much; infinity where it never does. [n_notes]
+
+        Args:
+            nepers: [n_notes], > 0.
+        """
+        start = self.sustain.at(self.damped_from_s)
+        with np.errstate(divide="ignore"):
+            by_felt = self.sustain.reaches(start + nepers / self.damper_rate)
+        by_felt = np.where(self.damper_rate > 0, by_felt, np.inf)
+        return np.minimum(by_felt, self.restruck_s + nepers / dampers.RESTRIKE_RATE)
+
+
+def make_score(performance: Performance, duration_s: float | None) -> Score:
+    """Prepare a performance.
+
+    Args:
+        performance: notes and pedals.
+        duration_s: where to cut it; notes that begin later are left out, those that sound are released.
+    """
+    end_s = performance.duration_s if duration_s is None else duration_s
+    sustain = dampers.sustain_contact(performance, max(end_s, 0.0))
+    pitch = performance.pitch.astype(int)
+    on_keyboard = (pitch >= LOWEST_PITCH) & (pitch <= HIGHEST_PITCH)
+    played = on_keyboard & (performance.onset_s < end_s)
+    order = np.flatnonzero(played)[np.argsort(performance.onset_s[played], kind="stable")]
+    restruck = dampers.restruck_s(performance)
+    return Score(
+        onset_s=performance.onset_s[order],
+        pitch=pitch[order],
+        velocity=performance.velocity.astype(int)[order],
+        soft=dampers.soft_parts(performance)[order],
+        damper_rate=dampers.damper_rate(pitch[order]),
+        damped_from_s=dampers.damped_from_s(performance, sustain, end_s)[order],
+        restruck_s=np.where(restruck < end_s, restruck, np.inf)[order],
+        sustain=sustain,
+        end_s=end_s,
+        dropped_notes=int((~on_keyboard).sum()),
+    )

@@ -1,0 +1,187 @@
+"""A key's tables: everything about it that no note changes, evaluated from the networks once, when the key is first played.
+
+Levels in tables are those of velocity 127; a note scales them. No notes, no pedals here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pianofarm_common.errors import BadModel
+
+from pianofarm_worker.synth.house import network
+from pianofarm_worker.synth.house.bands import band_centres_hz
+from pianofarm_worker.synth.house.grains import Basis, advance, make_basis
+from pianofarm_worker.synth.house.layout import Layout
+
+Float32Array = NDArray[np.float32]
+
+#: What is quieter than this is not synthesized, in dB full scale: below half a step of 16 bits.
+SILENCE_DB = -100.0
+
+#: No table is longer.
+LONGEST_S = 30.0
+
+#: Frames that share one count of audible partials.
+STRIDE = 32
+
+#: Lowest key of a piano, A0.
+LOWEST_PITCH = 21
+
+_VELOCITIES = np.arange(128, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class KeyTable:
+    """What one key sounds like at velocity 127, and what other velocities do to it."""
+
+    frequency_hz: NDArray[np.float64]  #: [n_partials]
+    basis: Basis
+    real: Float32Array  #: [2, n_frames, n_partials], real parts of the amplitudes, phases advanced
+    imaginary: Float32Array  #: the same shape
+    n_audible: NDArray[np.int_]  #: [n_frames / STRIDE], partials still audible from that frame on
+    later_peak_db: Float32Array  #: [n_frames / STRIDE], loudest level from that frame on, falling
+    gain: Float32Array  #: [128, n_partials], linear, by velocity
+    rise: Float32Array  #: [RISE_HOPS, hop], how the note comes in
+    noise: Float32Array  #: [2, n_noise_frames, n_bands], full scale^2 per Hz
+    noise_gain: Float32Array  #: [128, n_bands], linear power, by velocity
+
+    def n_frames_at(self, velocity: int) -> int:
+        """Frames until the partials of a note of this velocity are silent."""
+        louder_db = 20 * float(np.log10(self.gain[velocity].max() + 1e-9))
+        strides = int(np.searchsorted(-self.later_peak_db, -(SILENCE_DB - louder_db)))
+        return max(2, min(strides * STRIDE, int(self.real.shape[1])))
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """What the networks say about a recorded key: shared by the keys that are nearest to it."""
+
+    amplitude: NDArray[np.complex64]  #: [2, n_frames, n_partials], demodulated
+    n_audible: NDArray[np.int_]
+    later_peak_db: Float32Array
+    gain: Float32Array
+    noise: Float32Array
+    noise_gain: Float32Array
+
+
+class KeyTables:
+    """The tables of all keys, made as they are needed."""
+
+    def __init__(self, parameters: Mapping[str, NDArray[np.float32]], config: Mapping[str, Any]) -> None:
+        """Take the weights; nothing is evaluated yet.
+
+        Args:
+            parameters: of the networks; what was measured of each recorded key: `tuning.pitch`, `.frequency_hz`,
+                `.offset_cents`, `.n_partials`, `.phase` and `.rise_s`; and the curves over 88 keys `curve.f0_hz` and
+                `curve.inharmonicity`.
+            config: of the model.
+
+        Raises:
+            BadModel: parameters are missing.
+        """
+        self.layout = Layout.from_config(config)
+        self._parameters = parameters
+        self._tables: dict[int, KeyTable] = {}
+        self._heard: dict[int, _Recorded] = {}
+        try:
+            self._recorded = parameters["tuning.pitch"].astype(int)
+            self._curves = parameters["curve.f0_hz"], parameters["curve.inharmonicity"]
+            self._n_partials = parameters["tuning.n_partials"].astype(int)
+        except KeyError as error:
+            raise BadModel(f"the weights hold no {error}: not a house model, or a damaged one") from None
+
+    def __getitem__(self, pitch: int) -> KeyTable:
+        """The table of a key, MIDI pitch 21..108."""
+        if pitch not in self._tables:
+            self._tables[pitch] = self._make(pitch)
+        return self._tables[pitch]
+
+    def _make(self, pitch: int) -> KeyTable:
+        """The networks know the recorded keys: a key between two is the nearer one, tuned to its own place."""
+        layout = self.layout
+        key = int(np.abs(self._recorded - pitch).argmin())
+        if key not in self._heard:
+            self._heard[key] = self._evaluate(key)
+        heard = self._heard[key]
+        k = np.arange(1, self._n_partials[key] + 1)
+        f0_hz, b = (float(curve[pitch - LOWEST_PITCH]) for curve in self._curves)
+        cents = self._parameters["tuning.offset_cents"][key, : len(k)]
+        frequency_hz = k * f0_hz * np.sqrt(1 + b * k**2) * 2 ** (cents / 1200)
+        frequency_hz = frequency_hz[frequency_hz < 0.49 * layout.sample_rate_hz]
+        n = len(frequency_hz)
+        turned = advance(heard.amplitude[:, :, :n], frequency_hz, layout.sample_rate_hz, layout.hop)
+        return KeyTable(
+            frequency_hz=frequency_hz,
+            basis=make_basis(frequency_hz, layout.sample_rate_hz, layout.hop),
+            real=np.ascontiguousarray(turned.real),
+            imaginary=np.ascontiguousarray(turned.imag),
+            n_audible=np.minimum(heard.n_audible, n),
+            later_peak_db=heard.later_peak_db,
+            gain=heard.gain[:, :n],
+            rise=layout.rise(float(self._parameters["tuning.rise_s"][key])),
+            noise=heard.noise,
+            noise_gain=heard.noise_gain,
+        )
+
+    def _evaluate(self, key: int) -> _Recorded:
+        parameters, layout = self._parameters, self.layout
+        n = int(self._n_partials[key])
+        rows = network.Rows(np.full(n, key), np.arange(n), parameters["tuning.frequency_hz"][key, :n])
+        found = network.modes(parameters, "partial", rows, np)
+        hop_s = layout.hop / layout.sample_rate_hz
+        # How long, and how many partials: looked at once a stride.
+        stride_s = (np.arange(int(LONGEST_S / hop_s / STRIDE)) * STRIDE * hop_s).astype(np.float32)
+        functions = network.time_functions(parameters, "partial", stride_s, np)
+        levels_db = network.level_db(found, functions, stride_s, np).max(axis=1)
+        later_db = np.maximum.accumulate(levels_db[:, ::-1], axis=1)[:, ::-1]
+        n_strides = max(1, int(np.searchsorted(-later_db.max(axis=0), -SILENCE_DB)))
+        audible = later_db[:, :n_strides] > SILENCE_DB
+        time_s = np.arange(n_strides * STRIDE + 1, dtype=np.float32) * np.float32(hop_s)
+        functions = network.time_functions(parameters, "partial", time_s, np)
+        amplitude = network.amplitude(found, functions, time_s, np)
+        phase = parameters["tuning.phase"][key, :, :n].T - np.angle(amplitude[:, :, 0])
+        amplitude = amplitude * np.exp(1j * phase)[:, :, None]
+        gain_db = network.gain_db(parameters, "partial", rows, _VELOCITIES, np)
+        noise, noise_gain = self._noise(key)
+        return _Recorded(
+            amplitude=np.ascontiguousarray(amplitude.transpose(1, 2, 0), np.complex64),
+            n_audible=np.where(audible, np.arange(1, n + 1)[:, None], 1).max(axis=0),
+            later_peak_db=later_db[:, :n_strides].max(axis=0).astype(np.float32),
+            gain=(10 ** (gain_db.T / 20)).astype(np.float32),
+            noise=noise,
+            noise_gain=noise_gain,
+        )
+
+    def _noise(self, key: int) -> tuple[Float32Array, Float32Array]:
+        """Noise over time at velocity 127, and its gain by velocity."""
+        parameters, layout = self._parameters, self.layout
+        bands = layout.bands
+        centres_hz = band_centres_hz(bands.n_bands, layout.sample_rate_hz).astype(np.float32)
+        rows = network.Rows(np.full(bands.n_bands, key), np.arange(bands.n_bands), centres_hz)
+        hop_s = bands.hop / layout.sample_rate_hz
+        # Noise levels change slowly: evaluated at log-spaced times, straight lines in dB between them.
+        time_s = np.unique(np.concatenate([np.arange(16) * hop_s, np.geomspace(16 * hop_s, LONGEST_S, 120)])).astype(
+            np.float32
+        )
+        functions = network.time_functions(parameters, "noise", time_s, np)
+        level_db = network.noise_db(network.modes(parameters, "noise", rows, np), functions, time_s, np)
+        band_db = 10 * np.log10(np.gradient(centres_hz))[:, None]
+        loudest_db = (level_db.max(axis=1) + band_db).max(axis=0)
+        silent = int(np.searchsorted(-np.maximum.accumulate(loudest_db[::-1])[::-1], -SILENCE_DB))
+        until_s = float(time_s[min(silent, len(time_s) - 1)])
+        power = 10 ** (_between(level_db, time_s, np.arange(max(2, int(until_s / hop_s))) * hop_s) / 10)
+        gain_db = network.gain_db(parameters, "noise", rows, _VELOCITIES, np)
+        return np.ascontiguousarray(power.transpose(1, 2, 0), np.float32), (10 ** (gain_db.T / 10)).astype(np.float32)
+
+
+def _between(values: Float32Array, at: Float32Array, wanted: NDArray[np.floating]) -> Float32Array:
+    """Linear interpolation along the last axis. [..., n_wanted]"""
+    index = np.clip(np.searchsorted(at, wanted) - 1, 0, len(at) - 2)
+    part = ((wanted - at[index]) / (at[index + 1] - at[index])).astype(np.float32)
+    low = values[..., index]
+    return np.asarray(low + part * (values[..., index + 1] - low), np.float32)
