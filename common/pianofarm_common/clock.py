@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,23 +27,22 @@ class Clock:
         return self.start_s[span] + self.tick_s[span] * (tick - self.start_tick[span])
 
 
-def quarter_clock(ticks_per_quarter: int, tempi: Iterable[tuple[int, int]]) -> Clock:
-    """The clock of tempo changes (tick, microseconds a quarter note), ticks ascending, no tempo 0.
+def quarter_clock(ticks_per_quarter: int, tick: NDArray[np.int64], tempo_us: NDArray[np.int64]) -> Clock:
+    """The clock of tempo changes [n_changes]: when (ascending) and how many microseconds a quarter note then takes (> 0).
 
     Bit for bit pretty_midi's seconds: the same operations in the same order, a tempo that repeats the last one left out.
     """
-    start_tick, tick_s = [0], [60.0 / (_DEFAULT_TEMPO_PER_MIN * ticks_per_quarter)]
-    for tick, tempo_us in tempi:
-        length_s = 60.0 / (6e7 / tempo_us * ticks_per_quarter)
-        if tick == 0:
-            start_tick, tick_s = [0], [length_s]
-        elif length_s != tick_s[-1]:
-            start_tick.append(tick)
-            tick_s.append(length_s)
-    start_s = [0.0]
-    for k in range(1, len(start_tick)):
-        start_s.append(start_s[-1] + tick_s[k - 1] * (start_tick[k] - start_tick[k - 1]))
-    return Clock(np.array(start_tick, np.int64), np.array(start_s), np.array(tick_s))
+    tick_s = np.concatenate(
+        ([60.0 / (_DEFAULT_TEMPO_PER_MIN * ticks_per_quarter)], 60.0 / (6e7 / tempo_us * ticks_per_quarter))
+    )
+    start_tick = np.concatenate(([0], tick))
+    # Of several tempi at the very beginning the last holds; later ones count where they change the speed.
+    first = int(np.count_nonzero(start_tick == 0)) - 1
+    start_tick, tick_s = start_tick[first:], tick_s[first:]
+    changes = np.concatenate(([True], tick_s[1:] != tick_s[:-1]))
+    start_tick, tick_s = start_tick[changes], tick_s[changes]
+    start_s = np.concatenate(([0.0], np.cumsum(tick_s[:-1] * np.diff(start_tick))))
+    return Clock(start_tick, start_s, tick_s)
 
 
 def smpte_clock(frames_per_s: int, ticks_per_frame: int) -> Clock:

@@ -152,13 +152,16 @@ def _clock(padded: NDArray[np.uint8], division: int, at_status: NDArray[np.int64
     if division < 0:
         return smpte_clock(-(division >> 8), division & 0xFF)
     is_tempo = (padded[at_status] == _META) & (padded[at_status + 1] == _SET_TEMPO)
-    tempi: list[tuple[int, int]] = []
-    for at, when in zip(at_status[is_tempo].tolist(), tick[is_tempo].tolist(), strict=True):
-        tempo_us = int.from_bytes(padded[at + 3 : at + 6].tobytes(), "big")
-        if padded[at + 2] != 3 or tempo_us == 0:
-            raise BadMidi(f"byte {at}: a tempo of {tempo_us} microseconds in {padded[at + 2]} bytes, where 3 should be")
-        tempi.append((when, tempo_us))
-    return quarter_clock(division, tempi)
+    at = at_status[is_tempo]
+    upper, middle, lower = (padded[at + k].astype(np.int64) for k in (3, 4, 5))
+    tempo_us = (upper << 16) | (middle << 8) | lower
+    wrong = np.flatnonzero((padded[at + 2] != 3) | (tempo_us == 0))
+    if len(wrong):
+        first = wrong[0]
+        raise BadMidi(
+            f"byte {at[first]}: a tempo of {tempo_us[first]} microseconds in {padded[at[first] + 2]} bytes, where 3 should be"
+        )
+    return quarter_clock(division, tick[is_tempo], tempo_us)
 
 
 def _variable_length(
