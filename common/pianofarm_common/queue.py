@@ -78,6 +78,8 @@ def make_app(settings: Settings) -> Celery:
         task_reject_on_worker_lost=False,
         worker_disable_prefetch=True,
         worker_prefetch_multiplier=1,
+        # A child opens its services before it says that it is ready; on a busy host that takes longer than the default of 4 s.
+        worker_proc_alive_timeout=60.0,
         worker_soft_shutdown_timeout=settings.soft_shutdown_s,
         worker_enable_soft_shutdown_on_idle=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,

@@ -1,8 +1,8 @@
 """A worker's Celery app whose pianos are sine tones: the farm without an array library. `celery -A sine_farm worker`.
 
 What a note asks for besides sound, so that tests can make things happen at a known moment:
-pitch 21 kills the process, 22 waits while the file `hold` exists in the state folder, 23 fails as a network does while `cut` exists,
-24 is silent, 25 fails for good.
+pitch 21 kills the process, 22 and 26 wait while the files `hold` and `hold too` exist in the state folder, 23 fails as a network does
+while `cut` exists, 24 is silent, 25 fails for good.
 """
 
 import os
@@ -19,7 +19,8 @@ from pianofarm_common.settings import Settings
 from pianofarm_worker.composition import compose
 from pianofarm_worker.synth.piano import Piano, Progress, Rendering
 
-KILLS, WAITS, NETWORK, SILENT, REFUSED = 21, 22, 23, 24, 25
+KILLS, WAITS, NETWORK, SILENT, REFUSED, WAITS_TOO = 21, 22, 23, 24, 25, 26
+HOLDS = {WAITS: "hold", WAITS_TOO: "hold too"}
 RATE_HZ = 16000
 
 
@@ -47,7 +48,7 @@ class SinePiano(Piano):
         for done in range(4):
             if progress is not None:
                 progress(done / 4)
-            while WAITS in pitches and (self.state_dir / "hold").exists():
+            while any((self.state_dir / name).exists() for pitch, name in HOLDS.items() if pitch in pitches):
                 if progress is not None:
                     progress(done / 4)
                 time.sleep(0.02)
