@@ -64,7 +64,7 @@ class SineFarm:
         self.settings = settings
         self.folder = folder
         self.processes: list[Process] = []
-        self.env = environment(settings) | {"PYTHONPATH": str(HERE), "REMAP_SIGTERM": "SIGQUIT"}
+        self.env = environment(settings) | {"PYTHONPATH": str(HERE)}
 
     def worker(self, name: str = "worker", **settings: str) -> Process:
         argv = [

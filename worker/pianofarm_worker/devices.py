@@ -108,11 +108,7 @@ def _threads_variable(library: str) -> str:
 
 
 def _common_env() -> dict[str, str]:
-    return {
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        # SIGTERM stops a worker softly: it hands its render back within `soft_shutdown_s`.
-        "REMAP_SIGTERM": "SIGQUIT",
-    }
+    return {"TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
 def _celery(settings: Settings, name: str) -> list[str]:

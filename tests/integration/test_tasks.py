@@ -1,0 +1,172 @@
+"""From an error to what the ledger is told, with a real ledger and a maker that fails as the test wants."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from farm import midi
+from ledger_values import request, result
+from pianofarm_common.errors import BadMidi, Cancelled, DiskFull, LeaseLost, ServiceUnavailable
+from pianofarm_common.ledger import Claim, JobTicket, Ledger, Refusal, WorkerInfo
+from pianofarm_common.midi import MidiLimits, read_performance
+from pianofarm_common.queue import backlog, make_app
+from pianofarm_common.renders import PriorityClass, RenderKey, RenderResult, State
+from pianofarm_common.settings import Settings
+from pianofarm_common.storage import LocalBlobStore, midi_object, sidecar_object
+from pianofarm_worker import tasks
+from pianofarm_worker.pulse import Hold, Pulse
+from pianofarm_worker.shelf import Shelf
+from pianofarm_worker.stopping import Stopping, StopSign
+from pianofarm_worker.tasks import Bench, work_through
+from pianofarm_worker.workshop import Workshop
+
+
+class Maker:
+    """Makes a result out of nothing, after it did what the test asks for."""
+
+    def __init__(self) -> None:
+        self.made: list[RenderKey] = []
+        self.before: Callable[[Claim], object] = lambda _claim: None
+
+    def make(self, claim: Claim, hold: Hold) -> RenderResult:
+        self.before(claim)
+        self.made.append(claim.key)
+        return result(claim.spec)
+
+    def raising(self, error: BaseException) -> None:
+        def fail(_claim: Claim) -> None:
+            raise error
+
+        self.before = fail
+
+
+@pytest.fixture
+def app(redis_settings: Settings) -> Iterator[Celery]:
+    with contextlib.closing(make_app(redis_settings)) as app:
+        yield app
+
+
+@pytest.fixture
+def bench(ledger: Ledger, redis_settings: Settings, app: Celery) -> Bench:
+    sign = StopSign()
+    me = WorkerInfo(name="me", host="here", pid=1, device="cpu", backend="none", started_at=0.0)
+    return Bench(app, ledger, Pulse(ledger, redis_settings, me, sign), sign, Maker())
+
+
+def message(*tickets: JobTicket) -> object:
+    return {"v": 1, "renders": [ticket.key for ticket in tickets]}
+
+
+def state_after(bench: Bench, ticket: JobTicket, error: BaseException) -> State:
+    bench.maker.raising(error)
+    work_through(bench, message(ticket))
+    return bench.ledger.render(ticket.key).state
+
+
+def test_each_kind_of_error_has_its_answer(bench: Bench, ledger: Ledger) -> None:
+    cases = [
+        (BadMidi("byte 7"), State.FAILED),
+        (DiskFull("no room"), State.QUEUED),
+        (MemoryError(), State.QUEUED),
+        (RuntimeError("a fault of our own"), State.QUEUED),
+        (Stopping("the end"), State.QUEUED),
+        (LeaseLost("gone"), State.RUNNING),
+    ]
+    tickets = ledger.submit_many([request(number) for number in range(len(cases))])
+    assert [state_after(bench, ticket, error) for ticket, (error, _) in zip(tickets, cases, strict=True)] == [
+        state for _, state in cases
+    ]
+    attempts = [ledger.render(ticket.key).attempts for ticket in tickets]
+    assert attempts == [1, 1, 1, 1, 0, 1]
+    assert ledger.render(tickets[3].key).error == "a fault of our own"
+
+
+def test_a_process_that_is_ended_in_the_middle_hands_its_render_back(bench: Bench, ledger: Ledger) -> None:
+    (ticket,) = ledger.submit_many([request()])
+    with pytest.raises(SystemExit):
+        state_after(bench, ticket, SystemExit(1))
+    render = ledger.render(ticket.key)
+    assert (render.state, render.attempts) == (State.QUEUED, 0)
+
+
+def test_a_cancelled_render_does_not_stop_its_bundle(bench: Bench, ledger: Ledger) -> None:
+    first, second = ledger.submit_many([request(1), request(2)])
+
+    def cancel_first(claim: Claim) -> None:
+        if claim.key == first.key:
+            ledger.cancel_job(first.job_id)
+            raise Cancelled("nobody waits")
+
+    bench.maker.before = cancel_first
+    work_through(bench, message(first, second))
+    assert [ledger.job(ticket.job_id).state for ticket in (first, second)] == [State.CANCELLED, State.DONE]
+
+
+def test_a_doubled_message_makes_nothing_twice(bench: Bench, ledger: Ledger) -> None:
+    tickets = ledger.submit_many([request(1), request(2)])
+    work_through(bench, message(*tickets))
+    work_through(bench, message(*tickets))
+    assert bench.maker.made == [ticket.key for ticket in tickets]
+
+
+def test_a_worker_that_is_to_stop_passes_the_rest_of_its_bundle_on(bench: Bench, ledger: Ledger, app: Celery) -> None:
+    tickets = ledger.submit_many([request(number, priority=PriorityClass.BULK) for number in (1, 2, 3)])
+    bench.maker.before = lambda _claim: bench.sign.put_up(3600.0)
+    work_through(bench, message(*tickets))
+    assert bench.maker.made == [tickets[0].key]
+    assert backlog(app)[PriorityClass.BULK] == 1
+    assert ledger.claim(tickets[1].key, "other").__class__ is Claim
+
+
+def test_a_redis_that_is_away_for_a_moment_costs_no_finished_render(
+    bench: Bench, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (ticket,) = ledger.submit_many([request()])
+    commit, n_calls = ledger.commit, []
+
+    def away_twice(*args: object) -> None:
+        n_calls.append(1)
+        if len(n_calls) < 3:
+            raise ServiceUnavailable("away")
+        commit(*args)
+
+    monkeypatch.setattr(ledger, "commit", away_twice)
+    monkeypatch.setattr(tasks, "COMMIT_PAUSES_S", (0.0, 0.0, 0.0))
+    work_through(bench, message(ticket))
+    assert (len(n_calls), ledger.render(ticket.key).state) == (3, State.DONE)
+
+
+def test_what_a_dead_worker_stored_is_not_rendered_again(
+    ledger: Ledger, redis_settings: Settings, tmp_path: Path
+) -> None:
+    def no_model(_info: object) -> None:
+        raise AssertionError("rendered again")
+
+    store = LocalBlobStore(tmp_path)
+    workshop = Workshop(redis_settings, store, Shelf(store, tmp_path / "state", no_model), worker="me")
+    (ticket,) = ledger.submit_many([request()])
+    claimed = ledger.claim(ticket.key, "dead")
+    assert not isinstance(claimed, Refusal)
+    known = result(claimed.spec)
+    store.put(known.audio_key, b"audio")
+    store.put(sidecar_object(ticket.key), known.model_dump_json().encode())
+    second = Claim(**(vars(claimed) | {"attempt": 2}))
+    assert workshop.make(second, Hold(second, StopSign())) == known
+    store.delete(known.audio_key)
+    with pytest.raises(BadMidi, match="submit it again"):
+        workshop.make(second, Hold(second, StopSign()))
+
+
+def test_a_midi_object_that_is_not_the_performance_asked_for_is_refused(
+    redis_settings: Settings, tmp_path: Path
+) -> None:
+    store = LocalBlobStore(tmp_path)
+    workshop = Workshop(redis_settings, store, Shelf(store, tmp_path, lambda info: None), worker="me")
+    asked = request().spec
+    store.put(midi_object(asked.performance_sha256), midi(60))
+    claim = Claim(asked.key, "1:x", 10.0, asked, 1, PriorityClass.BULK, 0.0)
+    other = read_performance(midi(60), MidiLimits.from_settings(redis_settings)).sha256
+    with pytest.raises(BadMidi, match=other[:12]):
+        workshop.make(claim, Hold(claim, StopSign()))
