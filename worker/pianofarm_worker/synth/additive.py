@@ -130,20 +130,29 @@ class Additive:
     ) -> NDArray[np.float32]:
         """[hop] float32: one hop in which every partial's frequency moves linearly to that of another pitch."""
         tables = self._tables
-        n = max(tables.n_audible[pitch_from], tables.n_audible[pitch_to])
-        amplitudes_from, amplitudes_to = amplitudes_from[:n, None], amplitudes_to[:n, None]
-        if not (amplitudes_from.any() or amplitudes_to.any()):
+        loud = np.flatnonzero((amplitudes_from != 0) | (amplitudes_to != 0))
+        n = int(loud[-1]) + 1 if len(loud) else 0
+        n = min(n, max(tables.n_audible[pitch_from], tables.n_audible[pitch_to]))
+        if not n:
             return np.zeros(tables.hop, np.float32)
-        sample = np.arange(tables.hop)
-        start = tables.turns[pitch_from, :, :n, None]
-        change = tables.turns[pitch_to, :, :n, None] - start
-        turns = phase[:, :n, None] / TURN + start * (sample + 1) + change * (sample * (sample + 1) / (2 * tables.hop))
+        partials = np.empty((tables.n_strings, n, 3))
+        partials[..., 0] = phase[:, :n] / TURN
+        partials[..., 1] = tables.turns[pitch_from, :, :n]
+        partials[..., 2] = tables.turns[pitch_to, :, :n] - partials[..., 1]
+        ramps = partials.reshape(-1, 3)
+        turns = ramps @ tables.glide
         turns -= np.rint(turns)
-        wave = np.cos(turns.astype(np.float32) * np.float32(2 * np.pi))
-        wave *= start + change * (sample / tables.hop) < 0.5
-        fade_in = tables.fade_in.astype(np.float32)
-        envelope = (amplitudes_from * (1 - fade_in) + amplitudes_to * fade_in) / np.float32(tables.n_strings)
-        return np.asarray((wave.sum(axis=0) * envelope).sum(axis=0))
+        angle = turns.astype(np.float32)
+        angle *= np.float32(2 * np.pi)
+        wave = np.cos(angle, out=angle)
+        if n > min(tables.n_audible_everywhere[pitch_from], tables.n_audible_everywhere[pitch_to]):
+            wave *= ramps[:, 1:] @ tables.glide_frequency < 0.5
+        loudness = np.empty((2, tables.n_strings, n), np.float32)
+        loudness[0], loudness[1] = amplitudes_from[:n], amplitudes_to[:n]
+        fading = loudness.reshape(2, -1) @ wave
+        fading *= tables.fades
+        hop: NDArray[np.float32] = fading[0] + fading[1]
+        return hop
 
 
 def _glide_step(tables: PartialTables, pitch_from: int, pitch_to: int) -> Turns:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -51,13 +49,19 @@ class PartialTables:
         self.hop_step: Turns = self.half_step * np.uint64(2 * hop)
         self._audible = self.turns < 0.5
         #: [128], partials of a pitch below half the sample rate on any string: the others never sound.
-        self.n_audible: list[int] = [int(n) for n in self._audible.any(axis=1).sum(axis=1)]
+        self.n_audible: list[int] = self._audible.any(axis=1).sum(axis=1).tolist()
+        #: [128], those below it on every string.
+        self.n_audible_everywhere: list[int] = self._audible.all(axis=1).sum(axis=1).tolist()
+        part = np.arange(hop) / hop
+        #: [hop] float64, weight of the later of two frames inside a hop (half a Hann window); the earlier one has 1 - fade_in.
+        self.fade_in = 0.5 - 0.5 * np.cos(np.pi * part)
+        #: [2, hop] float32, weights of the earlier and the later frame, divided over the strings.
+        self.fades = (np.stack((1 - self.fade_in, self.fade_in)) / self.n_strings).astype(np.float32)
+        #: [3, hop]: (phase one sample before a hop, frequency at its start, change over it) times this is the phase in a glide.
+        self.glide = np.stack((np.ones(hop), np.arange(1, hop + 1), np.cumsum(part)))
+        #: [2, hop]: (frequency at the start, change) times this is the frequency in a glide.
+        self.glide_frequency = np.stack((np.ones(hop), part))
         self._bases: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
-
-    @cached_property
-    def fade_in(self) -> NDArray[np.float64]:
-        """[hop], weight of the later of two frames inside a hop (half a Hann window); the earlier one has 1 - fade_in."""
-        return 0.5 - 0.5 * np.cos(np.pi * np.arange(self.hop) / self.hop)
 
     def basis(self, pitch: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Even and odd part of a pitch's grain, each [n_strings * n_audible, hop], from the frame's own sample outwards.
