@@ -184,6 +184,10 @@ class S3BlobStore:
             raise BadSettings(f"PIANOFARM_S3_ENDPOINT={settings.s3_endpoint!r} cannot be used: {error}") from None
         return cls(client, settings.s3_bucket, settings.s3_endpoint or "Amazon S3")
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._s3.close()
+
     def ensure_bucket(self) -> None:
         """Make the bucket if it is not there.
 

@@ -36,5 +36,7 @@ class Services:
         """Close what was opened."""
         if "ledger" in self.__dict__:
             self.ledger.close()
+        if "store" in self.__dict__:
+            self.store.close()
         if "queue" in self.__dict__:
             self.queue.close()

@@ -91,9 +91,11 @@ def test_services_listen_on_loopback_only_and_ask_for_credentials(local):
     assert addresses == {"127.0.0.1"}
     with redis.Redis(port=local.facts.redis_port) as stranger, pytest.raises(redis.AuthenticationError):
         stranger.ping()
-    Farm(settings).services.store.put("secret", b"text")
+    with Farm(settings) as farm:
+        farm.services.store.put("secret", b"text")
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{settings.s3_endpoint}/{settings.s3_bucket}/secret", timeout=10)  # noqa: S310
+    refused.value.close()
     assert refused.value.code == 403
 
 
@@ -124,13 +126,15 @@ def test_what_was_stored_is_there_after_a_restart_on_the_same_ports_with_the_sam
     settings = up(local)
     with redis.Redis.from_url(settings.redis_url.get_secret_value()) as client:
         client.set("kept", "yes")
-    Farm(settings).services.store.put("kept", b"yes")
+    with Farm(settings) as farm:
+        farm.services.store.put("kept", b"yes")
     local.down()
     again = up(local)
     assert again == settings
     with redis.Redis.from_url(again.redis_url.get_secret_value()) as client:
         assert client.get("kept") == b"yes"
-    assert Farm(again).services.store.get("kept") == b"yes"
+    with Farm(again) as farm:
+        assert farm.services.store.get("kept") == b"yes"
 
 
 def test_a_program_that_dies_is_started_again(local):
@@ -220,4 +224,5 @@ def test_flower_is_there_for_who_knows_the_password(local):
     local.wait_for("Flower", local.flower_answers, program="flower", timeout_s=120)
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{local.facts.flower_url}/api/workers", timeout=10)  # noqa: S310
+    refused.value.close()
     assert refused.value.code == 401

@@ -103,6 +103,7 @@ def wait_for_services(farm: LocalFarm) -> None:
     farm.wait_for("Redis", _answers(ledger.ping), program="redis", timeout_s=30.0)
     farm.wait_for("the storage", _answers(store.ensure_bucket), program="storage", timeout_s=60.0)
     ledger.close()
+    store.close()
 
 
 def wait_for_workers(farm: LocalFarm, settings: Settings, *, first: bool = False) -> None:

@@ -173,7 +173,10 @@ class LocalFarm:
         try:
             with urllib.request.urlopen(request, timeout=2.0) as answer:  # noqa: S310 - as above
                 return bool(answer.status == 200)
-        except (OSError, urllib.error.URLError):
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
+        except OSError:
             return False
 
     def _plan(self, settings: Settings, workers: Workers, *, flower: bool) -> Plan:
