@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-#: Log spectra are floored this far below the louder sound's peak.
+#: Log spectra are floored this far below the peak.
 FLOOR_DB = 80.0
 
 
@@ -25,14 +25,27 @@ def spectrogram_db(sound: NDArray[np.float32], window: int, hop: int, peak: floa
 
 
 def log_spectral_distance_db(ours: NDArray[np.float32], theirs: NDArray[np.float32], window: int = 2048) -> float:
-    """Root mean square over frequency of the difference of log spectra, mean over time; the floor is `theirs`' own."""
+    """Root mean square over frequency of the difference of log spectra, mean over time.
+
+    Both are floored `FLOOR_DB` below the peak of the reference's frame, so that the end of a note counts as its beginning does;
+    frames in which the reference is silent (100 dB below its loudest) are left out.
+
+    Args:
+        ours: [n_samples].
+        theirs: [n_samples], the reference; the longer sound is cut.
+        window: samples of the Hann window; the hop is a quarter.
+    """
     n = min(len(ours), len(theirs))
-    frames = np.lib.stride_tricks.sliding_window_view(theirs[:n], window)[:: window // 4]
-    peak = float(np.abs(np.fft.rfft(frames * np.hanning(window).astype(np.float32), axis=1)).max())
-    difference = spectrogram_db(ours[:n], window, window // 4, peak) - spectrogram_db(
-        theirs[:n], window, window // 4, peak
-    )
-    return float(np.sqrt((difference**2).mean(axis=1)).mean())
+    hann = np.hanning(window).astype(np.float32)
+    power = [
+        np.abs(np.fft.rfft(np.lib.stride_tricks.sliding_window_view(sound[:n], window)[:: window // 4] * hann, axis=1))
+        ** 2
+        for sound in (ours, theirs)
+    ]
+    peak = power[1].max(axis=1, keepdims=True)
+    heard = peak[:, 0] > 1e-10 * peak.max()
+    levels_db = [10 * np.log10(np.maximum(p[heard], 10 ** (-FLOOR_DB / 10) * peak[heard])) for p in power]
+    return float(np.sqrt(((levels_db[0] - levels_db[1]) ** 2).mean(axis=1)).mean())
 
 
 def multi_resolution_distance(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:

