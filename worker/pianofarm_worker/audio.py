@@ -8,12 +8,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import pyloudnorm
 import soxr
 from numpy.typing import NDArray
 from pianofarm_common.renders import RenderOptions
 
 from pianofarm_worker.containers import write_flac, write_ogg, write_wav
+from pianofarm_worker.loudness import loudness_lufs
 from pianofarm_worker.synth.piano import Rendering
 
 #: What ends up below this against the loudest sample is silence: less than a 16-bit file at full level could hold.
@@ -21,9 +21,6 @@ SILENCE_DB = -96.0
 
 #: Peak level given for digital silence, which has none: JSON knows no infinity.
 LOWEST_DBFS = -200.0
-
-#: Shortest signal of which BS.1770 defines a loudness: one gating block.
-_LOUDNESS_BLOCK_S = 0.4
 
 #: Samples looked at at a time when searching the end of the sound.
 _SLICE = 1 << 16
@@ -58,11 +55,13 @@ def encode(samples: NDArray[np.float32], sample_rate_hz: int, options: RenderOpt
     Raises:
         BadOption: the file format cannot hold it.
     """
-    samples = with_channels(samples, options.channels or samples.shape[1])
+    if options.channels == 1:
+        samples = with_channels(samples, 1)
     samples = resampled(samples, sample_rate_hz, options.sample_rate_hz or sample_rate_hz)
     sample_rate_hz = options.sample_rate_hz or sample_rate_hz
     if options.normalize_dbfs is not None:
         samples = normalized(samples, options.normalize_dbfs)
+    samples = with_channels(samples, options.channels or samples.shape[1])
     match options.format:
         case "wav":
             data = write_wav(samples, sample_rate_hz, options.sample_format)
@@ -96,13 +95,13 @@ def trimmed(rendering: Rendering, *, keep_s: float) -> Rendering:
 
 
 def with_channels(samples: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
-    """[n_samples, channels]: mono becomes stereo by doubling, stereo becomes mono by the mean."""
+    """[n_samples, channels]: mono becomes stereo by doubling (a view), stereo becomes mono by the mean."""
     if channels == samples.shape[1]:
         return samples
     if channels == 1:
         mono: NDArray[np.float32] = samples.mean(axis=1, keepdims=True, dtype=np.float32)
         return mono
-    return np.repeat(samples, channels, axis=1)
+    return np.broadcast_to(samples, (len(samples), channels))
 
 
 def resampled(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
@@ -122,14 +121,6 @@ def normalized(samples: NDArray[np.float32], peak_dbfs: float) -> NDArray[np.flo
 def peak(samples: NDArray[np.float32]) -> float:
     """The largest magnitude, 0 for no samples."""
     return float(max(samples.max(), -samples.min())) if samples.size else 0.0
-
-
-def loudness_lufs(samples: NDArray[np.float32], sample_rate_hz: int) -> float | None:
-    """Integrated loudness (ITU-R BS.1770-4); None where the standard gives none: below 0.4 s or all of it under -70 LUFS."""
-    if len(samples) < math.ceil(_LOUDNESS_BLOCK_S * sample_rate_hz) or not samples.any():
-        return None
-    loudness = float(pyloudnorm.Meter(sample_rate_hz).integrated_loudness(samples))
-    return loudness if math.isfinite(loudness) else None
 
 
 def _n_sounding(samples: NDArray[np.float32], threshold: float, n_keep: int) -> int:

@@ -64,8 +64,12 @@ def write_wav(samples: NDArray[np.float32], sample_rate_hz: int, sample_format: 
         raise BadOption(
             f"{n_bytes} bytes of audio: a WAV file holds 4 GiB (ask for flac, a lower sample rate or pcm16)"
         )
-    header = struct.pack("<4sI4s", b"RIFF", riff_bytes, b"WAVE") + chunks + struct.pack("<4sI", b"data", n_bytes)
-    return b"".join([header, *(_packed(part, sample_format) for part in _slices(samples)), b"\0" * (n_bytes % 2)])
+    file = io.BytesIO()
+    file.write(struct.pack("<4sI4s", b"RIFF", riff_bytes, b"WAVE") + chunks + struct.pack("<4sI", b"data", n_bytes))
+    for part in _slices(samples):
+        file.write(_packed(part, sample_format))
+    file.write(b"\0" * (n_bytes % 2))
+    return file.getvalue()
 
 
 def write_flac(samples: NDArray[np.float32], sample_rate_hz: int, sample_format: SampleFormat) -> bytes:
@@ -91,7 +95,7 @@ def write_ogg(samples: NDArray[np.float32], sample_rate_hz: int) -> bytes:
         file, "w", sample_rate_hz, samples.shape[1], "VORBIS", format="OGG", compression_level=_VORBIS_COMPRESSION
     ) as ogg:
         for part in _slices(samples):
-            ogg.write(part)
+            ogg.write(np.ascontiguousarray(part))
     return _renumbered(bytearray(file.getvalue()))
 
 
