@@ -88,17 +88,9 @@ def _show(jobs: list[Job], folder: Path, *, as_json: bool) -> int:
     from pianofarm.cli.terminal import duration_text, print_json, say, table_console
     from pianofarm.handles import result_of
 
-    table = Table(
-        "piece",
-        "length",
-        "render time",
-        "real-time factor",
-        "loudness",
-        "came from",
-        "WAV",
-        "storage key",
-        title="what the farm made",
-    )
+    table = Table()
+    for name in ("piece", "length", "render time", "real-time factor", "loudness", "came from", "WAV", "storage key"):
+        table.add_column(name, overflow="fold")
     n_failed = 0
     for job in jobs:
         try:

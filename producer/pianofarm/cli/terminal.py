@@ -53,7 +53,7 @@ def print_json(value: Any) -> None:
 
 def table_console() -> Console:
     """Where tables go: standard output, wide enough to keep paths whole where nobody watches."""
-    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else 500, highlight=False)
 
 
 def duration_text(seconds: float) -> str:
