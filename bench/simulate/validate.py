@@ -1,0 +1,242 @@
+"""`python -m bench.simulate.validate`: the same batch through a real farm of 1, 2 and 4 workers and through the simulation.
+
+Service times are measured in the run with one worker; the runs with more are predicted from them and from the true moments of
+submission, and compared. `--piano paced` needs no synthesizer; `--piano default` uses the model of the package, and as many
+workers as cores (more would only share them).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pretty_midi
+import simpy
+from numpy.typing import NDArray
+from pianofarm.cli.farm import wait_for_services, wait_for_workers
+from pianofarm.client import Farm as Client
+from pianofarm.local.farm import LocalFarm, Workers
+from pianofarm.local.plan import StateFolder
+from pianofarm.local.supervisor import Program
+from pianofarm.local.workers import worker_programs
+from pianofarm.submission import Submission
+from pianofarm_common.ledger import JobStatus
+from pianofarm_common.models import CONFIG_FILE, WEIGHTS_FILE
+from pianofarm_common.renders import State
+from pianofarm_common.settings import Settings
+
+from bench.simulate import report
+from bench.simulate.farm import Farm, Faults, Steps
+from bench.simulate.pieces import lengths_s
+from bench.simulate.service import SERVICE_TIMES, Service, save_service
+
+#: The worker app with the piano of a known pace, and the variable that tells it the pace.
+PACED_APP, PACE_VARIABLE = "bench.simulate.paced_worker", "PIANOFARM_BENCH_PACE"
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+#: Simulated this often; the real run is one draw of many.
+N_SEEDS = 20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A batch that went through a real farm; times in seconds from the first submission."""
+
+    workers: int
+    audio_s: list[float]
+    submitted: list[float]
+    started: list[float]
+    finished: list[float]
+
+    @classmethod
+    def of(cls, workers: int, jobs: Sequence[JobStatus]) -> Measured:
+        """From the ledger, in the order of submission.
+
+        Raises:
+            RuntimeError: a job is not done.
+        """
+        if lost := [job for job in jobs if job.state is not State.DONE or job.render is None]:
+            raise RuntimeError(f"{len(lost)} jobs are not done; the first: {lost[0].state} {lost[0].error}")
+        renders = [job.render for job in jobs if job.render is not None]
+        zero = min(render.submitted_at for render in renders)
+        return cls(
+            workers,
+            [render.spec.audio_s for render in renders],
+            [render.submitted_at - zero for render in renders],
+            [render.started_at - zero for render in renders],
+            [render.finished_at - zero for render in renders],
+        )
+
+    @property
+    def took_s(self) -> float:
+        """Until the last one was done."""
+        return max(self.finished)
+
+    @property
+    def latency_s(self) -> NDArray[np.float64]:
+        """From submission to commit."""
+        latency_s: NDArray[np.float64] = np.array(self.finished) - np.array(self.submitted)
+        return latency_s
+
+    def cycles(self) -> tuple[list[float], list[float]]:
+        """Audio and service time of each render of a single worker: from its claim to the next claim, the last to its commit."""
+        order = np.argsort(self.started)
+        starts = np.array(self.started)[order]
+        ends = np.append(starts[1:], max(self.finished))
+        return [self.audio_s[number] for number in order], list(ends - starts)
+
+
+def real_run(n_workers: int, pieces: Sequence[bytes], *, pace: float | None) -> Measured:
+    """Start a farm in a folder of its own, send the pieces through it, stop it."""
+    with tempfile.TemporaryDirectory(prefix="pianofarm-validate-") as folder:
+        state_dir = Path(folder)
+        if pace is not None:
+            _paced_model(state_dir)
+        os.environ["PIANOFARM_STATE_DIR"] = str(state_dir)
+        os.environ["PIANOFARM_MODEL"] = "paced" if pace is not None else "default"
+        settings = Settings.load(state_dir)
+        workers = worker_programs(settings, n_workers)
+        farm = LocalFarm(state_dir)
+        farm.up(settings, _paced(workers, pace) if pace is not None else workers, flower=False, attached=True)
+        try:
+            wait_for_services(farm)
+            wait_for_workers(farm, Settings.load(state_dir))
+            with Client.from_env(state_dir) as client:
+                # The first render of each worker loads its model: that is not the service time we want.
+                client.submit_many([_midi(5.0, 90 + number) for number in range(2 * n_workers)]).wait(timeout_s=600)
+                batch = client.submit_many(
+                    [Submission(data, name=str(number)) for number, data in enumerate(pieces)], priority="standard"
+                )
+                batch.wait(timeout_s=3600)
+                return Measured.of(n_workers, list(batch.statuses()))
+        finally:
+            farm.down()
+
+
+def simulated_runs(service: Service, real: Measured) -> list[tuple[float, float, float]]:
+    """Makespan, mean and 95th percentile of the latency, a triple for each seed."""
+    found = []
+    for seed in range(N_SEEDS):
+        env = simpy.Environment()
+        farm = Farm(env, service, Faults(), seed)
+        for _ in range(real.workers):
+            farm.add_worker()
+        env.run(until=env.process(_replay(farm, real)))
+        latency_s = [render.latency_s for render in farm.ledger.finished]
+        found.append((env.now, float(np.mean(latency_s)), float(np.percentile(latency_s, 95))))
+    return found
+
+
+def _replay(farm: Farm, real: Measured) -> Steps:
+    """The same pieces at the same moments."""
+    sent = []
+    for when, audio_s in sorted(zip(real.submitted, real.audio_s, strict=True), key=lambda pair: pair[0]):
+        yield farm.env.timeout(max(0.0, when - farm.env.now))
+        sent.append(farm.submit(audio_s, "standard").done)
+    yield simpy.AllOf(farm.env, sent)
+
+
+def _midi(length_s: float, pitch: int) -> bytes:
+    """A piece of this length: two notes a second, and a last one that ends with it."""
+    import io
+
+    song = pretty_midi.PrettyMIDI()
+    piano = pretty_midi.Instrument(0)
+    for start_s in np.arange(0.0, length_s - 0.5, 0.5):
+        piano.notes.append(pretty_midi.Note(80, 40 + (pitch + int(start_s * 7)) % 48, start_s, start_s + 0.45))
+    piano.notes.append(pretty_midi.Note(70, 30 + pitch % 60, max(0.0, length_s - 0.5), length_s))
+    song.instruments.append(piano)
+    buffer = io.BytesIO()
+    song.write(buffer)
+    return buffer.getvalue()
+
+
+def _paced_model(state_dir: Path) -> None:
+    folder = state_dir / "models" / "paced"
+    folder.mkdir(parents=True)
+    config = {"name": "paced", "architecture": "paced", "sample_rate_hz": 8000, "channels": 1, "n_pianos": 1}
+    config |= {"default_piano": 0, "max_polyphony": None, "licence": "Apache-2.0"}
+    (folder / CONFIG_FILE).write_text(json.dumps(config))
+    (folder / WEIGHTS_FILE).write_bytes(b"no weights")
+
+
+def _paced(workers: Workers, pace: float) -> Workers:
+    def programs(folder: StateFolder) -> tuple[Program, ...]:
+        return tuple(
+            Program(
+                program.name,
+                tuple(f"--app={PACED_APP}" if part.startswith("--app=") else part for part in program.argv),
+                {**program.env, PACE_VARIABLE: str(pace), "PYTHONPATH": str(REPOSITORY)},
+                program.log,
+                program.grace_s,
+                program.last,
+            )
+            for program in workers(folder)
+        )
+
+    return programs
+
+
+def main() -> int:
+    """Measure, simulate, compare; exit code 1 if a prediction is off by more than the tolerance."""
+    parser = argparse.ArgumentParser(prog="python -m bench.simulate.validate", description=__doc__)
+    parser.add_argument("--piano", choices=["paced", "default"], default="paced")
+    parser.add_argument("--workers", type=int, nargs="+", help="default: 1 2 4 (paced), 1 and the cores (default)")
+    parser.add_argument("--pieces", type=int, default=60)
+    parser.add_argument("--scale", type=float, default=0.1, help="lengths of 10 s to 5 min, times this")
+    parser.add_argument("--pace", type=float, default=20.0, help="audio seconds a second of the paced piano")
+    parser.add_argument("--tolerance", type=float, default=0.15, help="largest relative error of a makespan")
+    parser.add_argument("--save", metavar="PROFILE", help="put the measured service times under this name")
+    parser.add_argument("--out", type=Path, default=Path(".state/simulate"))
+    arguments = parser.parse_args()
+
+    n_cores = len(os.sched_getaffinity(0))
+    counts = arguments.workers or ([1, 2, 4] if arguments.piano == "paced" else sorted({1, n_cores}))
+    pieces = [_midi(length * arguments.scale, number) for number, length in enumerate(lengths_s(arguments.pieces, 1))]
+    pace = arguments.pace if arguments.piano == "paced" else None
+    runs = [real_run(count, pieces, pace=pace) for count in [1, *(count for count in counts if count != 1)]]
+    source = f"{arguments.piano} piano, {arguments.pieces} pieces, {_machine()}, {time.strftime('%Y-%m-%d')}"
+    service = Service.fitted(*runs[0].cycles(), source=source)
+    rows, worst = [], 0.0
+    for run in runs:
+        measured = (run.took_s, float(np.mean(run.latency_s)), float(np.percentile(run.latency_s, 95)))
+        predicted = [float(np.mean(column)) for column in zip(*simulated_runs(service, run), strict=True)]
+        errors = [guess / value - 1.0 for guess, value in zip(predicted, measured, strict=True)]
+        worst = max(worst, abs(errors[0]))
+        pairs = [part for pair in zip(measured, predicted, strict=True) for part in pair]
+        rows.append((run.workers, *pairs, *(f"{error:+.1%}" for error in errors)))
+    heads = ("workers", "took s", "simulated", "mean s", "simulated", "P95 s", "simulated", "took", "mean", "P95")
+    text = (
+        f"# The simulation against a real farm\n\n{source}; service time {service.overhead_s:.3f} s + audio / {service.speed:.1f}, "
+        f"scatter {service.cv:.3f}, measured with one worker.\n\n{report.table(heads, rows)}\n"
+    )
+    print(text)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "validation.md").write_text(text)
+    if arguments.save:
+        save_service(arguments.save, service)
+        print(f"service times saved as {arguments.save} in {SERVICE_TIMES}")
+    if worst > arguments.tolerance:
+        sys.stderr.write(f"a predicted makespan is off by {worst:.0%}, more than {arguments.tolerance:.0%}\n")
+        return 1
+    return 0
+
+
+def _machine() -> str:
+    with open("/proc/cpuinfo") as info:
+        names = [line.partition(":")[2].strip() for line in info if line.startswith("model name")]
+    return f"{len(os.sched_getaffinity(0))} cores of {names[0] if names else platform.machine()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

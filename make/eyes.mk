@@ -1,0 +1,28 @@
+# Monitoring and simulation. Included by the Makefile.
+OUT ?= .state
+
+.PHONY: simulate
+simulate: $(VENV)/.dev  ## how many workers, what latency, what scale-up lag costs: tables and plots in .state/simulate
+	@$(BIN)/python -m bench.simulate --out $(OUT)/simulate
+
+.PHONY: simulate-check
+simulate-check: $(VENV)/.dev  ## hold the simulation against a real farm of 1, 2 and 4 workers
+	@$(BIN)/python -m bench.simulate.validate --out $(OUT)/simulate
+
+# promtool comes with the Debian package prometheus; where we are root it is installed without starting the server.
+.PHONY: promtool
+promtool:
+	@command -v promtool >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	    echo "installing promtool ..."; \
+	    apt-get update -qq && env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus prometheus-alertmanager >/dev/null; \
+	  fi; }
+
+.PHONY: alerts
+alerts: $(VENV)/.dev promtool  ## check Prometheus' configuration, test the alert rules and every dashboard query
+	@if ! command -v promtool >/dev/null 2>&1; then \
+	  echo "skipped: promtool is missing (apt-get install prometheus)"; exit 0; fi; \
+	promtool check config deploy/prometheus/prometheus.yml && \
+	promtool test rules deploy/prometheus/tests/*.yml && \
+	if command -v amtool >/dev/null 2>&1; then amtool check-config deploy/alertmanager/alertmanager.yml; fi && \
+	$(BIN)/python -m pytest -q tests/monitoring $(PYTEST_ARGS)
