@@ -10,7 +10,7 @@ import json
 from enum import StrEnum
 from typing import Annotated, Literal, NewType, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from pianofarm_common.errors import BadOption
 
@@ -75,6 +75,13 @@ class RenderOptions(BaseModel):
     )
     tail: bool = Field(default=True, description="Let the last notes and the room ring out.")
     dry: bool = Field(default=False, description="Store the sound before the room as well.")
+
+    @field_validator("sample_format")
+    @classmethod
+    def _fits_the_format(cls, value: str, info: ValidationInfo) -> str:
+        if value == "float32" and info.data.get("format") == "flac":
+            raise ValueError("flac stores pcm16 or pcm24 (ask for format=wav)")
+        return value
 
     @classmethod
     def parse(cls, **values: object) -> Self:
