@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,11 +60,13 @@ def check(performance: Performance, rendering: Rendering, options: RenderOptions
     if options.normalize_dbfs is None:
         _require_headroom(rendering.wet)
     level_dbfs = block_levels_dbfs(rendering.wet, rendering.sample_rate_hz)
-    attacks = _blocks_of_keys(performance, len(level_dbfs), at_most_s=ATTACK_S)
+    keys = _Keys.of(performance, until_s=duration_s)
+    attacks = _covered(keys.down_s, np.minimum(keys.up_s, keys.down_s + ATTACK_S), len(level_dbfs))
     if not attacks.any():
         return
     _require_sound(level_dbfs, attacks)
-    _require_rests(level_dbfs, attacks, performance)
+    resting = ~_covered(keys.down_s, keys.up_s + REST_AFTER_S, len(level_dbfs))
+    _require_rests(level_dbfs, attacks, resting & ~_blocks_of_pedal(performance, len(level_dbfs)))
 
 
 def block_levels_dbfs(samples: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float64]:
@@ -117,11 +121,8 @@ def _require_sound(level_dbfs: NDArray[np.float64], attacks: NDArray[np.bool_]) 
         raise QualityGateFailed(f"the notes are at {overall_dbfs:.1f} dBFS (RMS): expected {lowest:g} to {highest:g}")
 
 
-def _require_rests(level_dbfs: NDArray[np.float64], attacks: NDArray[np.bool_], performance: Performance) -> None:
+def _require_rests(level_dbfs: NDArray[np.float64], attacks: NDArray[np.bool_], rests: NDArray[np.bool_]) -> None:
     """Where the performance has long rests, they must be softer than its loud notes."""
-    rests = ~_blocks_of_keys(performance, len(level_dbfs), longer_s=REST_AFTER_S) & ~_blocks_of_pedal(
-        performance, len(level_dbfs)
-    )
     if not rests.any():
         return
     notes_db, rests_db = float(np.percentile(level_dbfs[attacks], 90)), float(np.median(level_dbfs[rests]))
@@ -132,14 +133,19 @@ def _require_rests(level_dbfs: NDArray[np.float64], attacks: NDArray[np.bool_], 
         )
 
 
-def _blocks_of_keys(
-    performance: Performance, n_blocks: int, *, at_most_s: float = math.inf, longer_s: float = 0.0
-) -> NDArray[np.bool_]:
-    """[n_blocks]: a key is down, or was at most `longer_s` ago; of every key at most its first `at_most_s`."""
-    on_a_piano = (performance.pitch >= PIANO_KEYS.start) & (performance.pitch < PIANO_KEYS.stop)
-    onset_s = performance.onset_s[on_a_piano]
-    end_s = np.minimum(performance.offset_s[on_a_piano], onset_s + at_most_s) + longer_s
-    return _covered(onset_s, end_s, n_blocks)
+@dataclass(frozen=True)
+class _Keys:
+    """When keys that a piano has are down."""
+
+    down_s: NDArray[np.float64]  #: [n_notes]
+    up_s: NDArray[np.float64]  #: [n_notes]
+
+    @classmethod
+    def of(cls, performance: Performance, *, until_s: float) -> Self:
+        """The keys of a performance that is cut there."""
+        on_a_piano = (performance.pitch >= PIANO_KEYS.start) & (performance.pitch < PIANO_KEYS.stop)
+        played = on_a_piano & (performance.onset_s < until_s)
+        return cls(performance.onset_s[played], np.minimum(performance.offset_s[played], until_s))
 
 
 def _blocks_of_pedal(performance: Performance, n_blocks: int) -> NDArray[np.bool_]:

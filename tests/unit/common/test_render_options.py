@@ -4,7 +4,7 @@ from pianofarm_common.renders import RenderOptions
 
 
 def test_a_sample_format_that_the_file_cannot_hold_is_refused_before_anything_is_made():
-    with pytest.raises(BadOption, match="sample_format='float32': .*flac stores pcm16 or pcm24"):
+    with pytest.raises(BadOption, match=r"sample_format='float32': .*flac stores pcm16 or pcm24"):
         RenderOptions.parse(format="flac", sample_format="float32")
 
 

@@ -102,6 +102,13 @@ def test_a_cut_performance_needs_only_its_part():
     quality.check(SCORE, played(SCORE, 3.0), RenderOptions(duration_s=3.0, tail=False))
 
 
+def test_keys_after_the_cut_need_not_sound():
+    score = performance((0.0, 1.0, 60), (2.5, 9.0, 64), (3.5, 5.0, 67))
+    rendering = played(score, 9.0)
+    rendering.wet[round(3.0 * RATE) :] = 0
+    quality.check(score, rendering, RenderOptions(duration_s=3.0))
+
+
 def test_stems_of_different_length_fail():
     rendering = played(SCORE, 10.0)
     with pytest.raises(QualityGateFailed, match="159999 dry samples but 160000 wet ones"):
