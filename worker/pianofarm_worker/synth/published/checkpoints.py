@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -16,9 +15,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
 from pianofarm_common.errors import BadModel
 from pianofarm_common.models import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, ModelInfo, read_model
+
 from pianofarm_worker.synth.published.configs import PUBLISHED, PublishedConfig
 from pianofarm_worker.synth.published.variables import Variable, variables
 
@@ -48,12 +47,28 @@ def import_checkpoint(source: Path, destination: Path, name: str | None = None) 
     Raises:
         BadModel: no checkpoint, a damaged one, one of an unknown architecture, or a name that cannot be used.
     """
-    called = name or source.resolve().name
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", called):
-        raise BadModel(f"{called!r} is no name for a model: letters, digits, '.', '_' and '-', at most 100")
     config, weights = read_checkpoint(source)
+    return write_model(destination, name or source.resolve().name, config, weights)
+
+
+def write_model(
+    destination: Path, name: str, config: PublishedConfig, weights: dict[str, NDArray[np.float32]]
+) -> ModelInfo:
+    """Write a model folder; the same arguments give the same digest.
+
+    Args:
+        destination: the model folder to write; replaced if it is there.
+        name: what to call the model.
+        config: which model it is.
+        weights: float32, by the names of `variables`.
+
+    Raises:
+        BadModel: a name that cannot be used.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise BadModel(f"{name!r} is no name for a model: letters, digits, '.', '_' and '-', at most 100")
     values = {
-        "name": called,
+        "name": name,
         "architecture": config.architecture,
         "sample_rate_hz": config.sample_rate_hz,
         "channels": 1,
@@ -67,10 +82,10 @@ def import_checkpoint(source: Path, destination: Path, name: str | None = None) 
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}-") as scratch:
         folder = Path(scratch) / "model"
         folder.mkdir()
-        _write(folder, values, weights, _card(called, config, weights))
+        _write(folder, values, weights, _card(name, config, weights))
         if destination.exists():
             shutil.rmtree(destination)
-        os.replace(folder, destination)
+        folder.replace(destination)
     return read_model(destination)
 
 
@@ -84,7 +99,7 @@ def read_checkpoint(source: Path) -> tuple[PublishedConfig, dict[str, NDArray[np
         raise BadModel(f"{source} holds no TensorFlow checkpoint: no *.index file there")
     import tensorflow as tf
 
-    prefix = tf.train.latest_checkpoint(str(source)) or str(sorted(source.glob("*.index"))[-1])[: -len(".index")]
+    prefix = tf.train.latest_checkpoint(str(source)) or str(max(source.glob("*.index")))[: -len(".index")]
     try:
         reader = tf.train.load_checkpoint(prefix)
         shapes = {

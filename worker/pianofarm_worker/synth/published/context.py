@@ -1,4 +1,4 @@
-"""The context networks: notes, pedals and the piano in, one vector a frame out, chunk by chunk. One program per model, compiled once."""
+"""The context networks: notes, pedals and the piano in, one vector a frame out, chunk by chunk. No voices, no audio."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ class ContextNetwork:
         self._n_units = config.context.n_gru
         self._n_out = config.context.n_out
         used = {name: w for name, w in weights.items() if name.startswith("context/")}
-        embedding = used.pop("context/piano")[piano] if config.n_embedding else None
-        used.update(_film(used, embedding) if film else _fold(used, embedding))
-        self._weights = to_device(used)
-        self._run = jit(self._run_film if film else self._run_normalized)
+        pianos = used.pop("context/piano", np.zeros((config.n_pianos, 0), np.float32))
+        used.update((_film if film else _fold)(used, pianos[piano]))
+        self.weights = to_device(used)  #: the first argument of `program`
+        #: (weights, heard, pedal, state) -> what `run` returns: the program itself, to be compiled as part of a larger one.
+        self.program = self._run_film if film else self._run_normalized
+        self._run = jit(self.program)
 
     def initial_state(self) -> Any:
         """The state before the first frame."""
@@ -46,11 +48,15 @@ class ContextNetwork:
         Returns:
             q [n_frames, n_context], where nothing is normalised the context itself; sums [n_frames, 1, 2]; the new state.
         """
-        heard = np.zeros((len(notes), 0), np.float32)
-        if self._hears_notes:
-            heard = (notes / np.array([self._pitch_divisor, 1.0], np.float32)).reshape(len(notes), -1)
-        q, totals, state = self._run(self._weights, heard, pedal, state)
+        q, totals, state = self._run(self.weights, self.heard(notes), pedal, state)
         return to_numpy(q), to_numpy(totals), state
+
+    def heard(self, notes: _Array) -> _Array:
+        """What the network reads of the notes [n_frames, n_voices, 2]: [n_frames, n_inputs], scaled; nothing where it is deaf to them."""
+        if not self._hears_notes:
+            return np.zeros((len(notes), 0), np.float32)
+        scaled: _Array = (notes / np.array([self._pitch_divisor, 1.0], np.float32)).astype(np.float32)
+        return scaled.reshape(len(notes), -1)
 
     def _run_normalized(self, weights: Weights, notes: Any, pedal: Any, state: Any) -> Any:
         x = leaky(dense(ops.concatenate([notes, pedal], axis=-1), weights, "context/dense"))
@@ -64,30 +70,35 @@ class ContextNetwork:
         return frames[0][:, 0], frames[1], last[-1]
 
     def _run_film(self, weights: Weights, notes: Any, pedal: Any, state: Any) -> Any:
-        heads = [stack(notes, weights, "context/notes", 2), stack(pedal, weights, "context/pedals", 2)]
-        x = leaky(dense(ops.concatenate(heads, axis=-1), weights, "context/dense"))
+        # Everything inside the scan, where a frame's arithmetic cannot depend on how many frames a chunk has.
+        def step(carry: Any, x_t: Any) -> Any:
+            heads = [
+                stack(x_t[0][None], weights, "context/notes", 2),
+                stack(x_t[1][None], weights, "context/pedals", 2),
+            ]
+            x = leaky(dense(ops.concatenate(heads, axis=-1), weights, "context/dense"))
+            state = gru(x, carry[-1], weights, "context/gru")
+            y = leaky(layer_norm(dense(state, weights, "context/after"), weights, "context/after"))
+            y = stack(y * weights["context/film/factor"] + weights["context/film/shift"], weights, "context/out", 2)
+            carry = y, sums(y), state
+            return carry, carry
 
-        def step(state: Any, x_t: Any) -> Any:
-            state = gru(x_t[None, :], state, weights, "context/gru")
-            return state, state
-
-        last, states = ops.scan(step, state, x)
-        y = leaky(layer_norm(dense(states[:, 0], weights, "context/after"), weights, "context/after"))
-        y = y * weights["context/film/factor"] + weights["context/film/shift"]
-        return stack(y, weights, "context/out", 2), sums(y)[:, None], last
+        empty = ops.zeros((1, self._n_out)), ops.zeros((1, 2))
+        last, frames = ops.scan(step, (*empty, state), (notes, pedal))
+        return frames[0][:, 0], frames[1], last[-1]
 
 
-def _fold(weights: dict[str, _Array], embedding: _Array | None) -> dict[str, _Array]:
+def _fold(weights: dict[str, _Array], embedding: _Array) -> dict[str, _Array]:
     """The piano is constant: its product goes into the first bias; the scale before the last layer goes into its kernel."""
     folded = {"context/out/kernel": weights["context/norm/scale"][:, None] * weights["context/out/kernel"]}
-    if embedding is not None:
+    if len(embedding):
         kernel, n = weights["context/dense/kernel"], len(embedding)
         folded["context/dense/kernel"] = kernel[:-n]
         folded["context/dense/bias"] = weights["context/dense/bias"] + embedding @ kernel[-n:]
     return folded
 
 
-def _film(weights: dict[str, _Array], embedding: _Array | None) -> dict[str, _Array]:
+def _film(weights: dict[str, _Array], embedding: _Array) -> dict[str, _Array]:
     """What the piano does to the context: a factor and a shift (FiLM: Perez et al., AAAI 2018)."""
     film: _Array = embedding @ weights["context/film/kernel"] + weights["context/film/bias"]
     factor, shift = np.split(film, 2)

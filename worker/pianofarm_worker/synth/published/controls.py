@@ -1,4 +1,4 @@
-"""From the network's raw output to what the synthesizers take: amplitudes of partials, power of noise bands. No recurrence, no audio.
+"""From the network's raw output to what the synthesizers take: amplitudes of partials, power of noise bands. No recurrence.
 
 `ddsp.core.exp_sigmoid`, `ddsp.synths.FilteredNoise.get_controls` and the additive synthesizer of the published model, in one
 program. Powers of noise add over the voices, since their noises are independent.
@@ -37,13 +37,13 @@ class Controls:
         number = np.arange(1, synthesis.n_partials + 1, dtype=np.float32)
         f0_hz = tables.f0_hz[:, :1]
         frequency_hz = f0_hz * number * np.sqrt(number**2 * tables.inharmonicity[:, None] + np.float32(1))
-        self._tables = to_device(
+        self.tables = to_device(
             {
                 "audible": (frequency_hz < np.float32(config.sample_rate_hz / 2)).astype(np.float32),
                 "sounding": (f0_hz > np.float32(synthesis.min_frequency_hz)).astype(np.float32),
             }
         )
-        self._run = jit(self._scale)
+        self._run = jit(self.program)
 
     def run(self, raw: RawControls, pitch: NDArray[np.uint8], factor: _Array, offset: _Array) -> tuple[_Array, _Array]:
         """One chunk.
@@ -51,18 +51,20 @@ class Controls:
         Args:
             raw: from the monophonic network.
             pitch: [n_frames, n_voices], the active pitch prolonged by the release.
-            factor: [n_voices, 1], offset: [n_voices, n_controls]: from `Moments`, or 1 and 0.
+            factor: [n_voices, 1], from `Moments`, or 1.
+            offset: [n_voices, n_controls], likewise, or 0.
 
         Returns:
             Amplitudes [n_voices, n_frames, n_partials] of the partials, all strings together; power [n_frames, n_bands].
         """
-        amplitudes, power = self._run(self._tables, raw.q, raw.step, pitch.astype(np.int32), factor, offset)
+        amplitudes, power = self._run(self.tables, raw.q, raw.step, pitch.astype(np.int32), factor, offset)
         return to_numpy(amplitudes), to_numpy(power)
 
     def _positive(self, x: Any) -> Any:
         return _MAXIMUM * ops.exp(_EXPONENT * ops.log_sigmoid(self._gain * x)) + _THRESHOLD
 
-    def _scale(self, tables: Weights, q: Any, step: Any, pitch: Any, factor: Any, offset: Any) -> Any:
+    def program(self, tables: Weights, q: Any, step: Any, pitch: Any, factor: Any, offset: Any) -> Any:
+        """What `run` compiles, to be part of a larger program; factor and offset may have an axis of frames in front."""
         logits = ops.cast(q, "float32") * (step[..., None] * factor) + offset
         n = 1 + self._n_partials
         amplitude = self._positive(logits[..., :1]) * ops.take(tables["sounding"], pitch, axis=0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from pianofarm_worker.synth.published.monophonic import MonophonicNetwork, RawCo
 from pianofarm_worker.synth.published.release import extend_pitch
 from pianofarm_worker.synth.published.room import impulse_response
 from pianofarm_worker.synth.published.rounded_additive import RoundedAdditive
+from pianofarm_worker.synth.published.rounded_room import RoundedRoom
 from pianofarm_worker.synth.published.tuning import tuning_tables
 from pianofarm_worker.synth.reverb import Convolver
 
@@ -62,10 +63,10 @@ class Instrument:
         monophonic: MonophonicNetwork,
         *,
         chunk_frames: int = CHUNK_FRAMES,
-        rounded_phases: bool = False,
+        rounded: bool = False,
     ) -> None:
         self._config, self._weights, self._chunk = config, weights, chunk_frames
-        self._additive: type[Additive | RoundedAdditive] = RoundedAdditive if rounded_phases else Additive
+        self._rounded = rounded
         self._context = ContextNetwork(config, weights, piano)
         self._monophonic = monophonic
         tuning = tuning_tables(config, weights, piano)
@@ -129,8 +130,12 @@ class Instrument:
         state = self._monophonic.initial_state()
         for start in range(0, len(notes), self._chunk):
             end = min(start + self._chunk, len(notes))
-            inputs = (_padded(frames[start:end], self._chunk) for frames in (notes, pitch, context))
-            raw, state = self._monophonic.run(*inputs, state)
+            raw, state = self._monophonic.run(
+                _padded(notes[start:end], self._chunk),
+                _padded(pitch[start:end], self._chunk),
+                _padded(context[start:end], self._chunk),
+                state,
+            )
             yield raw if end - start == self._chunk else raw.cut(end - start)
 
     def _two_passes(
@@ -165,9 +170,9 @@ class Instrument:
         report: Progress,
     ) -> Iterator[Block]:
         config = self._config
-        additive = self._additive(self._partials, config.n_voices)
+        additive = (RoundedAdditive if self._rounded else Additive)(self._partials, config.n_voices)
         noise = FilteredNoise(config.synthesis.n_noise_bands, config.hop, seed)
-        room = Convolver(self._room)
+        room = (RoundedRoom if self._rounded else Convolver)(self._room)
         n_done = 0
         for block in _reblocked(raw):
             n = len(block.q)
@@ -213,7 +218,10 @@ def _reblocked(raw: Iterator[RawControls]) -> Iterator[RawControls]:
     """The same frames in blocks of `BLOCK_FRAMES`, the last one shorter."""
     blocks = Reblock(BLOCK_FRAMES, 0, 0, 0)
     for chunk in raw:
-        for arrays in blocks.push(chunk.q, chunk.step, chunk.sums):
-            yield RawControls(*arrays)
-    for arrays in blocks.rest():
-        yield RawControls(*arrays)
+        yield from _as_raw(blocks.push(chunk.q, chunk.step, chunk.sums))
+    yield from _as_raw(blocks.rest())
+
+
+def _as_raw(blocks: Iterator[tuple[NDArray[Any], ...]]) -> Iterator[RawControls]:
+    for q, step, sums in blocks:
+        yield RawControls(q, step, sums)

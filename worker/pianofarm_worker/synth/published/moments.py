@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Added to a variance by `ddsp.training.nn.normalize_op`.
-_EPSILON = 1e-5
+EPSILON = 1e-5
 
 
 class Moments:
@@ -34,9 +34,9 @@ class Moments:
             weights[f"{network}/{name}"].astype(np.float64)
             for name in ("norm/scale", "norm/shift", "out/kernel", "out/bias")
         )
-        self._n_channels = len(scale)
-        self._projected_scale = scale @ kernel
-        self._offset = shift @ kernel + bias
+        self.n_channels = len(scale)
+        self.projected_scale = scale @ kernel
+        self.offset = shift @ kernel + bias
         self._sums: list[NDArray[np.float32]] = []
 
     def add(self, sums: NDArray[np.float32]) -> None:
@@ -50,8 +50,8 @@ class Moments:
             n_frames: count only the first ones; None: all.
         """
         sums = np.concatenate(self._sums)[:n_frames]
-        totals = sums.sum(axis=0, dtype=np.float64) / (len(sums) * self._n_channels)
+        totals = sums.sum(axis=0, dtype=np.float64) / (len(sums) * self.n_channels)
         mean, variance = totals[:, 0], np.maximum(totals[:, 1] - totals[:, 0] ** 2, 0.0)
-        factor = (1.0 / np.sqrt(variance + _EPSILON))[:, None]
-        offset = self._offset - mean[:, None] * factor * self._projected_scale
+        factor = (1.0 / np.sqrt(variance + EPSILON))[:, None]
+        offset = self.offset - mean[:, None] * factor * self.projected_scale
         return factor.astype(np.float32), offset.astype(np.float32)

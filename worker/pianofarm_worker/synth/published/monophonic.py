@@ -50,6 +50,13 @@ class RawControls:
         )
 
 
+def heard(notes: _Array, pitch: NDArray[np.uint8]) -> _Array:
+    """What the networks read of notes [n_frames, n_voices, 2] and prolonged pitches: [n_frames, n_voices, 3], scaled."""
+    read = np.concatenate([pitch[..., None].astype(np.float32), notes], axis=-1)
+    read /= np.array([_MIDI_NORM, _MIDI_NORM, 1.0], np.float32)
+    return read
+
+
 class MonophonicNetwork:
     """The network that drives the voices of a model, the same for every piano."""
 
@@ -66,8 +73,10 @@ class MonophonicNetwork:
         if not stacks:
             kernel = weights["mono/dense/kernel"]
             used["mono/dense/notes"], used["mono/dense/kernel"] = kernel[:3], kernel[3:]
-        self._weights = to_device(used)
-        self._run = jit(self._run_stacks if stacks else self._run_dense)
+        self.weights = to_device(used)  #: the first argument of `program`
+        #: (weights, heard, context, state) -> (q, step, sums, state): the program itself, to be compiled as part of a larger one.
+        self.program = self._run_stacks if stacks else self._run_dense
+        self._run = jit(self.program)
 
     def initial_state(self) -> Any:
         """The state before the first frame."""
@@ -82,9 +91,7 @@ class MonophonicNetwork:
             context: [n_frames, n_context].
             state: of the chunk before, or `initial_state()`.
         """
-        heard = np.concatenate([pitch[..., None].astype(np.float32), notes], axis=-1)
-        heard /= np.array([_MIDI_NORM, _MIDI_NORM, 1.0], np.float32)
-        q, step, totals, state = self._run(self._weights, heard, context, state)
+        q, step, totals, state = self._run(self.weights, heard(notes, pitch), context, state)
         return RawControls(to_numpy(q), to_numpy(step), to_numpy(totals)), state
 
     def _run_dense(self, weights: Weights, heard: Any, context: Any, state: Any) -> Any:
@@ -101,18 +108,18 @@ class MonophonicNetwork:
 
     def _run_stacks(self, weights: Weights, heard: Any, context: Any, state: Any) -> Any:
         n = self._n_layers
-        shared = stack(context, weights, "mono/context", n)
 
         def step(carry: Any, x_t: Any) -> Any:
             pitch = stack(x_t[0][:, :1], weights, "mono/pitch", n)
             notes = stack(x_t[0][:, 1:], weights, "mono/notes", n)
-            x = ops.concatenate([pitch, notes, ops.broadcast_to(x_t[1], notes.shape)], axis=-1)
+            shared = stack(x_t[1][None], weights, "mono/context", n)
+            x = ops.concatenate([pitch, notes, ops.broadcast_to(shared, notes.shape)], axis=-1)
             state = gru(x, carry[-1], weights, "mono/gru")
             y = stack(ops.concatenate([x, state], axis=-1), weights, "mono/after", n)
             carry = (*self._out(y, weights), state)
             return carry, carry
 
-        return self._scan(step, (heard, shared), state)
+        return self._scan(step, (heard, context), state)
 
     def _out(self, y: Any, weights: Weights) -> tuple[Any, Any, Any]:
         """The last layer of one frame: q, step, sums."""

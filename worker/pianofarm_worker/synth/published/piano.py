@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
-
 from pianofarm_common.errors import BadModel, BadOption
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import CONFIG_FILE, WEIGHTS_FILE, ModelInfo
 from pianofarm_common.renders import RenderOptions
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
 from pianofarm_worker.synth.piano import Piano, Progress, Rendering
 from pianofarm_worker.synth.published.conditioning import conditioning
 from pianofarm_worker.synth.published.configs import PublishedConfig
@@ -28,13 +28,14 @@ _Array = NDArray[np.float32]
 class PublishedPiano(Piano):
     """dafx22, maestro-v2 or ENSTDkCl."""
 
-    def __init__(self, info: ModelInfo, *, chunk_frames: int = CHUNK_FRAMES, rounded_phases: bool = False) -> None:
+    def __init__(self, info: ModelInfo, *, chunk_frames: int = CHUNK_FRAMES, rounded: bool = False) -> None:
         """Load the weights; programs are compiled at the first render.
 
         Args:
             info: of a model folder that `checkpoints.import_checkpoint` wrote.
             chunk_frames: frames the networks run at once; decides memory and speed, never a byte of the audio.
-            rounded_phases: repeat the phase errors of the published code, to compare with it sample by sample; slow.
+            rounded: repeat the rounding errors of the published code, to compare with it sample by sample; slow, and needs
+                memory for the whole piece.
 
         Raises:
             BadModel: configuration or weights are damaged, or do not belong together.
@@ -42,7 +43,7 @@ class PublishedPiano(Piano):
         super().__init__(info)
         self.config = _read_config(info)
         self._weights = _read_weights(info, self.config)
-        self._chunk_frames, self._rounded_phases = chunk_frames, rounded_phases
+        self._chunk_frames, self._rounded = chunk_frames, rounded
         self._monophonic = MonophonicNetwork(self.config, self._weights)
         self._instruments: dict[int, Instrument] = {}
 
@@ -139,7 +140,7 @@ class PublishedPiano(Piano):
                 chosen,
                 self._monophonic,
                 chunk_frames=self._chunk_frames,
-                rounded_phases=self._rounded_phases,
+                rounded=self._rounded,
             )
         return self._instruments[chosen].blocks(notes, pedal, seed=seed, n_counted=n_counted, progress=progress)
 

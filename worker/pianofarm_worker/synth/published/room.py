@@ -24,7 +24,8 @@ def learned_response(
     """[n_samples], the response that the model learned; whether it holds the dry sound depends on the configuration."""
     room = config.reverb
     if room.kind == "impulse_response":
-        return weights["reverb/ir"][piano]
+        learned: NDArray[np.float32] = weights["reverb/ir"][piano]
+        return learned
     own = {name.removeprefix("reverb/"): w[piano] for name, w in weights.items() if name.startswith("reverb/")}
     shape = room.n_lines, 4
     # In a table of pianos the allpasses vary slowest.

@@ -1,0 +1,193 @@
+"""What a published piano promises as a `Piano`: options, determinism, bounded memory, errors. Needs no reference material."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from pianofarm_common.errors import BadModel, BadOption, Cancelled
+from pianofarm_common.midi import Performance
+from pianofarm_common.models import read_model
+from pianofarm_common.renders import RenderOptions
+from pianofarm_worker.synth.published.release import extend_pitch
+
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def piano(small_model):
+    from pianofarm_worker.synth.published.piano import PublishedPiano
+
+    return PublishedPiano(small_model)
+
+
+def performance(n_notes=12, spacing_s=0.2, chord=1):
+    onset_s = np.repeat(0.1 + spacing_s * np.arange(n_notes), chord)
+    pitch = (40 + 3 * np.arange(n_notes * chord) % 50).astype(np.uint8)
+    return Performance(
+        onset_s=onset_s,
+        offset_s=onset_s + 0.35,
+        pitch=pitch,
+        velocity=np.full(len(pitch), 80, np.uint8),
+        control_s=np.array([0.5, 1.0]),
+        control_number=np.array([64, 64], np.uint8),
+        control_value=np.array([127, 0], np.uint8),
+    )
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_noise(piano):
+    options = RenderOptions()
+    first = piano.render(performance(), options, seed=1)
+    again = piano.render(performance(), options, seed=1)
+    other = piano.render(performance(), options, seed=2)
+    assert first.wet.tobytes() == again.wet.tobytes()
+    assert first.dry.tobytes() == again.dry.tobytes()
+    assert first.dry.tobytes() != other.dry.tobytes()
+
+
+@pytest.mark.parametrize("chunk_frames", [100, 333])
+def test_the_bytes_do_not_depend_on_the_size_of_the_chunks(piano, small_model, chunk_frames):
+    from pianofarm_worker.synth.published.piano import PublishedPiano
+
+    cut_otherwise = PublishedPiano(small_model, chunk_frames=chunk_frames)
+    whole, cut = (p.render(performance(), RenderOptions(), seed=5) for p in (piano, cut_otherwise))
+    assert whole.dry.tobytes() == cut.dry.tobytes()
+    assert whole.wet.tobytes() == cut.wet.tobytes()
+
+
+def test_the_tail_follows_the_music_and_changes_nothing_before_it(piano):
+    with_tail = piano.render(performance(), RenderOptions(tail=True), seed=1)
+    without = piano.render(performance(), RenderOptions(tail=False), seed=1)
+    n = len(without.wet)
+    hop = RATE // 250
+    assert n == 3 * RATE  # the last note ends at 2.65 s
+    assert len(with_tail.wet) > n
+    np.testing.assert_allclose(with_tail.dry[: n - hop], without.dry[: n - hop], atol=1e-6)
+    np.testing.assert_allclose(with_tail.wet[: n - hop], without.wet[: n - hop], atol=1e-6)
+
+
+def test_the_warm_up_is_rendered_but_not_given(piano):
+    short = piano.render(performance(), RenderOptions(warm_up_s=0.0, tail=False), seed=1)
+    long = piano.render(performance(), RenderOptions(warm_up_s=1.0, tail=False), seed=1)
+    assert short.wet.shape == long.wet.shape == (3 * RATE, 1)
+
+
+def test_a_duration_cuts_or_prolongs_the_performance(piano):
+    cut = piano.render(performance(), RenderOptions(duration_s=1.5, tail=False), seed=1)
+    prolonged = piano.render(performance(), RenderOptions(duration_s=4.0, tail=False), seed=1)
+    assert len(cut.wet) == 1.5 * RATE
+    assert len(prolonged.wet) == 4 * RATE
+
+
+def test_audio_is_finite_not_silent_and_float32(piano):
+    rendering = piano.render(performance(), RenderOptions(), seed=1)
+    for audio in (rendering.wet, rendering.dry):
+        assert audio.dtype == np.float32
+        assert np.isfinite(audio).all()
+        assert np.abs(audio).max() > 1e-4
+
+
+def test_notes_past_the_sixteenth_at_a_time_are_reported(piano):
+    rendering = piano.render(performance(n_notes=1, chord=20), RenderOptions(), seed=1)
+    assert rendering.notes == 20
+    assert rendering.dropped_notes == 4
+
+
+def test_no_notes_give_no_music(piano):
+    empty = np.zeros(0)
+    silence = Performance(
+        empty,
+        empty,
+        empty.astype(np.uint8),
+        empty.astype(np.uint8),
+        empty,
+        empty.astype(np.uint8),
+        empty.astype(np.uint8),
+    )
+    assert len(piano.render(silence, RenderOptions(tail=False), seed=1).wet) == 0
+    assert np.isfinite(piano.render(silence, RenderOptions(duration_s=0.5), seed=1).wet).all()
+
+
+def test_pianos_of_a_model_differ_and_an_unknown_one_is_refused(piano):
+    first = piano.render(performance(), RenderOptions(piano=0), seed=1)
+    second = piano.render(performance(), RenderOptions(piano=1), seed=1)
+    default = piano.render(performance(), RenderOptions(), seed=1)
+    assert not np.array_equal(first.wet, second.wet)
+    assert np.array_equal(second.wet, default.wet)
+    with pytest.raises(BadOption, match="piano=2: small has 2"):
+        piano.render(performance(), RenderOptions(piano=2), seed=1)
+
+
+def test_progress_goes_from_0_to_1_and_may_stop_the_render(piano):
+    parts = []
+    piano.render(performance(), RenderOptions(), seed=1, progress=parts.append)
+    assert parts == sorted(parts)
+    assert parts[-1] == 1.0
+    assert len(parts) > 6
+
+    def stop(part):
+        if part > 0.5:
+            raise Cancelled("nobody waits for it")
+
+    with pytest.raises(Cancelled):
+        piano.render(performance(), RenderOptions(), seed=1, progress=stop)
+
+
+def test_damaged_weights_are_named(small_model, tmp_path):
+    import shutil
+
+    from pianofarm_worker.synth.published.piano import PublishedPiano
+    from safetensors.numpy import load_file, save_file
+
+    folder = tmp_path / "damaged"
+    shutil.copytree(small_model.path, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["mono/gru/kernel"] = weights["mono/gru/kernel"][:, :-1].copy()
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(BadModel, match=r"mono/gru/kernel should be float32 \[16, 48\], is float32 \[16, 47\]"):
+        PublishedPiano(read_model(folder))
+
+    (folder / "model.safetensors").write_bytes(b"not safetensors at all")
+    with pytest.raises(BadModel, match="import the checkpoint again"):
+        PublishedPiano(read_model(folder))
+
+
+def test_a_released_pitch_is_held_for_the_release_and_a_frame():
+    pitch = np.zeros((40, 2), np.float32)
+    pitch[3:5, 0] = 60
+    pitch[10:12, 0] = 62
+    pitch[20:22, 1] = 70
+    held = extend_pitch(pitch, 0.04, 250)  # 10 frames
+    assert held[:, 0].tolist() == [0] * 3 + [60] * 7 + [62] * (2 + 11) + [0] * 17
+    assert held[:, 1].tolist() == [0] * 20 + [70] * (2 + 11) + [0] * 7
+
+
+#: Renders n seconds and prints the peak of the process' memory in MB after each.
+MEMORY = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from pianofarm_worker.synth import backend
+backend.choose(sys.argv[2])
+from pianofarm_common.models import read_model
+from pianofarm_worker.synth.published.piano import PublishedPiano
+piano = PublishedPiano(read_model(Path(sys.argv[1])))
+for seconds in (20, 120, 600):
+    notes, pedal = np.zeros((250 * seconds, 16, 2), np.float32), np.zeros((250 * seconds, 4), np.float32)
+    notes[:, :4, 0] = 60 + np.arange(4)
+    n = sum(len(block.wet) for block in piano.blocks(notes, pedal, seed=1))
+    assert n == 16000 * seconds
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_a_long_piece_needs_hardly_more_memory_than_a_short_one(small_model, chosen_backend):
+    command = [sys.executable, "-c", MEMORY, str(small_model.path), chosen_backend]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"TMPDIR": "/tmp"})
+    assert done.returncode == 0, done.stderr
+    _, two_minutes_mb, ten_minutes_mb = (int(line) for line in done.stdout.split())
+    # Ten minutes of conditioning are 22 MB, of context 5 MB, of moments and steps 29 MB; of audio it would be 77 MB, of raw
+    # controls 139 MB.
+    assert ten_minutes_mb - two_minutes_mb < 120
+    assert ten_minutes_mb < 2000
