@@ -1,0 +1,184 @@
+"""Reading the ledger: where jobs, renders, batches and workers stand, and what happens. Changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import redis
+
+from pianofarm_common.ledger.connection import address, connect, translated
+from pianofarm_common.ledger.records import batch_status, event, job_status, render_status
+from pianofarm_common.ledger.scripts import PREFIX, Scripts
+from pianofarm_common.ledger.values import BatchStatus, Depth, Event, JobStatus, RenderStatus, WorkerInfo
+from pianofarm_common.renders import PriorityClass, RenderKey
+from pianofarm_common.settings import Settings
+
+#: Records read in one round trip.
+READ_CHUNK = 1000
+
+#: Longest wait for events.
+MAX_BLOCK_MS = 30_000
+
+
+class Reading:
+    """The half of the ledger that changes nothing.
+
+    Every method raises ServiceUnavailable when Redis does not answer and BadSettings when it refuses our credentials.
+    """
+
+    def __init__(self, settings: Settings, client: redis.Redis, blocking: redis.Redis) -> None:
+        self._settings = settings
+        self._redis = client
+        self._blocking = blocking
+        self._where = address(settings.redis_url.get_secret_value())
+        self._scripts = Scripts(client, settings, self._where)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """A ledger on `redis_url`; connects at the first call. Share one per process (thread-safe)."""
+        return cls(settings, connect(settings), connect(settings, extra_wait_s=MAX_BLOCK_MS / 1000.0))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._redis.close()
+        self._blocking.close()
+
+    def ping(self) -> str:
+        """Ask Redis for a sign of life; returns "HOST:PORT, server version"."""
+        with translated(self._where):
+            info: Any = self._redis.info("server")
+            self._redis.ping()
+        return f"{self._where}, {info.get('valkey_version') or info.get('redis_version', 'version unknown')}"
+
+    def job(self, job_id: str) -> JobStatus:
+        """Where a job stands.
+
+        Raises:
+            NotFound: no such job.
+        """
+        return self.jobs([job_id])[0]
+
+    def jobs(self, job_ids: Sequence[str]) -> list[JobStatus]:
+        """Where several jobs stand, in one round trip per thousand.
+
+        Raises:
+            NotFound: one of them does not exist.
+        """
+        found: list[JobStatus] = []
+        for start in range(0, len(job_ids), READ_CHUNK):
+            chunk = job_ids[start : start + READ_CHUNK]
+            with translated(self._where):
+                pipeline = self._redis.pipeline(transaction=False)
+                for job_id in chunk:
+                    pipeline.hgetall(f"{PREFIX}job:{job_id}")
+                records = pipeline.execute()
+            keys = list(dict.fromkeys(RenderKey(record["key"]) for record in records if record))
+            renders = self._renders(keys)
+            found += [
+                job_status(job_id, record, renders.get(record.get("key", "")))
+                for job_id, record in zip(chunk, records, strict=True)
+            ]
+        return found
+
+    def _renders(self, keys: Sequence[RenderKey]) -> dict[str, RenderStatus]:
+        with translated(self._where):
+            pipeline = self._redis.pipeline(transaction=False)
+            for key in keys:
+                pipeline.hgetall(f"{PREFIX}render:{key}")
+                pipeline.hlen(f"{PREFIX}waiting:{key}")
+            answers = pipeline.execute()
+        pairs = zip(keys, answers[::2], answers[1::2], strict=True)
+        return {key: render_status(key, record, n_waiting) for key, record, n_waiting in pairs if record}
+
+    def render(self, key: RenderKey) -> RenderStatus:
+        """Where a render stands.
+
+        Raises:
+            NotFound: no such render.
+        """
+        found = self._renders([key])
+        return found[key] if found else render_status(key, {}, 0)
+
+    def batch(self, batch: str) -> BatchStatus:
+        """Counts of a batch.
+
+        Raises:
+            NotFound: no such batch.
+        """
+        with translated(self._where):
+            record: Any = self._redis.hgetall(f"{PREFIX}batch:{batch}")
+        return batch_status(batch, record)
+
+    def batch_jobs(self, batch: str) -> Iterator[str]:
+        """The job ids of a batch, in the order of submission; nothing for an unknown batch."""
+        start = 0
+        while True:
+            with translated(self._where):
+                chunk: Any = self._redis.lrange(f"{PREFIX}batchjobs:{batch}", start, start + READ_CHUNK - 1)
+            yield from chunk
+            start += READ_CHUNK
+            if len(chunk) < READ_CHUNK:
+                return
+
+    def events(self, batch: str | None, last_id: str = "0", block_ms: int = 0, count: int = 1000) -> list[Event]:
+        """Events after `last_id`, oldest first; waits up to `block_ms` for the first one (0: does not wait).
+
+        Args:
+            batch: of this batch; None: of the whole farm.
+            last_id: "0" for the oldest that is kept; "$" for those after this call.
+            block_ms: longest wait, at most 30,000.
+            count: at most this many.
+        """
+        stream = f"{PREFIX}events:{batch}" if batch is not None else f"{PREFIX}events"
+        with translated(self._where):
+            # In redis-py None does not wait, and 0 waits for ever.
+            answer: Any = self._blocking.xread(
+                {stream: last_id}, count=count, block=min(block_ms, MAX_BLOCK_MS) or None
+            )
+        if not answer:
+            return []
+        entries = answer[stream] if isinstance(answer, dict) else answer[0][1]
+        return [event(entry[0], entry[1]) for entry in entries]
+
+    def depth(self, priority: PriorityClass) -> Depth:
+        """How much work a class holds: what an autoscaler needs."""
+        names = [f"{what}:{priority}:{where}" for where in "ql" for what in ("n", "ms")]
+        with translated(self._where):
+            values: Any = self._redis.hmget(f"{PREFIX}load", names)
+        queued, queued_ms, running, running_ms = (int(value or 0) for value in values)
+        return Depth(queued, queued_ms / 1000.0, running, running_ms / 1000.0)
+
+    def higher_waits(self, priority: PriorityClass) -> bool:
+        """True if a render of a more urgent class is queued."""
+        higher = list(PriorityClass)[: list(PriorityClass).index(priority)]
+        if not higher:
+            return False
+        with translated(self._where):
+            pipeline = self._redis.pipeline(transaction=False)
+            for name in higher:
+                pipeline.zcard(f"{PREFIX}queued:{name}")
+            return any(pipeline.execute())
+
+    def quarantined(self) -> list[RenderStatus]:
+        """Renders that killed their workers, newest first, at most 1,000."""
+        with translated(self._where):
+            keys: Any = self._redis.zrange(f"{PREFIX}quarantine", 0, 999, desc=True)
+        return list(self._renders(keys).values())
+
+    def parked(self) -> list[tuple[str, str]]:
+        """The parked messages with their reasons, newest first."""
+        with translated(self._where):
+            items: Any = self._redis.lrange(f"{PREFIX}parked", 0, -1)
+        return [(message, reason) for message, reason in map(json.loads, items)]
+
+    def workers(self) -> list[WorkerInfo]:
+        """The workers that are alive, by name."""
+        alive = self._scripts.call("worker", name="", info="", alive_ms=self._alive_ms)
+        found = [WorkerInfo(**(json.loads(info) | {"seen_at": int(float(seen)) / 1000.0})) for info, seen in alive]
+        return sorted(found, key=lambda worker: worker.name)
+
+    @property
+    def _alive_ms(self) -> int:
+        return round(max(60.0, 4 * self._settings.lease_s) * 1000)
