@@ -12,7 +12,7 @@ from typing import Self
 
 from pianofarm_common.errors import Permanent
 from pianofarm_common.ledger import BatchStatus, Event, JobRequest, JobStatus, new_id
-from pianofarm_common.midi import MidiLimits, Performance, read_performance
+from pianofarm_common.midi import MidiLimits, Performance
 from pianofarm_common.models import ModelInfo
 from pianofarm_common.queue import publish_tickets
 from pianofarm_common.renders import PriorityClass, RenderOptions, RenderSpec, State
@@ -27,10 +27,10 @@ from pianofarm.submission import (
     Options,
     Rejected,
     Submission,
-    midi_bytes,
     name_of,
     parse_options,
     parse_priority,
+    read_source,
 )
 
 #: Requests sent to the ledger in one go.
@@ -206,8 +206,7 @@ class Farm:
         Raises:
             BadMidi: it cannot be read or holds nothing to render.
         """
-        data = midi_bytes(source, self._limits.max_bytes)
-        return data, read_performance(data, self._limits)
+        return read_source(source, self._limits)
 
 
 class _Run:

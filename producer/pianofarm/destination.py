@@ -43,6 +43,9 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise BadOption(f"cannot write {path}: it is a folder; give a file name")
+    if path.exists() and not path.is_file():
+        # A rename would put a file in the place of the device.
+        raise BadOption(f"cannot write {path}: it is a device or a pipe; give the name of a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pianofarm_common.errors import BadMidi, BadOption
-from pianofarm_common.midi import MidiLimits, read_performance
+from pianofarm_common.midi import MidiLimits
 from pianofarm_common.renders import RenderSpec
 from pianofarm_common.settings import Settings
 
 from pianofarm.destination import arriving, check_writable
 from pianofarm.models import check_options, require_worker, resolve_model
-from pianofarm.submission import midi_bytes, parse_options
+from pianofarm.submission import MidiSource, parse_options, read_source
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def render_file(request: Request, settings: Settings, progress: Callable[[float]
         raise BadOption(f"--backend {backend}: must be tensorflow or jax")
     options = parse_options(request.options)
     limits = MidiLimits.from_settings(settings)
-    data = _standard_input(limits.max_bytes) if request.midi == "-" else midi_bytes(request.midi, limits.max_bytes)
-    performance = read_performance(data, limits)
+    source: MidiSource = _standard_input(limits.max_bytes) if request.midi == "-" else request.midi
+    _, performance = read_source(source, limits)
     for path in (request.output, request.dry):
         if path is not None:
             check_writable(path)

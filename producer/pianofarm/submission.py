@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from pianofarm_common.errors import BadMidi, BadOption, PianofarmError
+from pianofarm_common.midi import MidiLimits, Performance, read_performance
 from pianofarm_common.renders import PriorityClass, RenderOptions
 
 if TYPE_CHECKING:
@@ -72,6 +73,21 @@ def midi_bytes(source: MidiSource, max_bytes: int) -> bytes:
             f"this PrettyMIDI object cannot be written as a MIDI file: {type(error).__name__}: {error}"
         ) from None
     return buffer.getvalue()
+
+
+def read_source(source: MidiSource, limits: MidiLimits) -> tuple[bytes, Performance]:
+    """The bytes of a source and what they mean.
+
+    Raises:
+        BadMidi: it cannot be read or holds nothing to render; names the file.
+    """
+    data = midi_bytes(source, limits.max_bytes)
+    try:
+        return data, read_performance(data, limits)
+    except BadMidi as error:
+        if not isinstance(source, str | os.PathLike):
+            raise
+        raise type(error)(f"{os.fspath(source)}: {error}") from None
 
 
 def parse_options(options: Options) -> RenderOptions:

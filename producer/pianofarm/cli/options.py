@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
 import typer
+from pianofarm_common.errors import BadOption
+from pianofarm_common.renders import RenderOptions
 
 Model = Annotated[
     str | None,
@@ -20,7 +23,7 @@ SampleRate = Annotated[
     int | None, typer.Option("--sample-rate", metavar="HZ", help="Sample rate of the file; default: the model's.")
 ]
 Channels = Annotated[int | None, typer.Option("--channels", help="1 or 2; default: as the model has it.")]
-Format = Annotated[str | None, typer.Option("--format", help="wav or flac.")]
+Format = Annotated[str | None, typer.Option("--format", help="wav, flac or ogg.")]
 SampleFormat = Annotated[str | None, typer.Option("--sample-format", help="pcm16, pcm24 or float32 (default pcm16).")]
 NormalizeDbfs = Annotated[
     float | None, typer.Option("--normalize-dbfs", metavar="DB", help="Bring the peak to this level, e.g. -1.")
@@ -36,3 +39,18 @@ def render_options(*, tail: bool, dry: bool, **given: object) -> dict[str, Any]:
     if dry:
         options["dry"] = True
     return options
+
+
+def format_of(output: Path, given: str | None) -> str | None:
+    """The file format that was asked for: by `--format`, else by the ending of the output's name; None: the default.
+
+    Raises:
+        BadOption: the ending is that of a format that we cannot write.
+    """
+    ending = output.suffix.lower().removeprefix(".")
+    if given is not None or ending == "":
+        return given
+    known = get_args(RenderOptions.model_fields["format"].annotation)
+    if ending not in known:
+        raise BadOption(f"{output}: cannot write {ending!r} files; name it .{', .'.join(known)}, or say --format")
+    return ending

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def render(
     midi: Annotated[str, typer.Argument(metavar="MIDI", help="A MIDI file, or - for standard input.")],
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The audio file to write: .wav or .flac.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The audio file to write: .wav, .flac or .ogg.")],
     model: shared.Model = None,
     piano: shared.Piano = None,
     dry: Annotated[
@@ -40,8 +40,6 @@ def render(
     from pianofarm.cli.terminal import Meter, divert_native_messages, duration_text, print_json, say
     from pianofarm.solo import Request, render_file
 
-    if format is None and output.suffix.lower() == ".flac":
-        format = "flac"  # noqa: A001 - as above
     given = shared.render_options(
         piano=piano,
         duration_s=duration,
@@ -49,7 +47,7 @@ def render(
         tail=tail,
         sample_rate_hz=sample_rate,
         channels=channels,
-        format=format,
+        format=shared.format_of(output, format),
         sample_format=sample_format,
         normalize_dbfs=normalize_dbfs,
         dry=dry is not None,

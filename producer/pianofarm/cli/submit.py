@@ -102,7 +102,7 @@ def _all_rejected(batch: Batch) -> Exception:
     from pianofarm_common.errors import BadMidi
 
     first = batch.rejected[0]
-    return BadMidi(f"none of {len(batch.rejected)} sources can be rendered; the first, {first.name}: {first.error}")
+    return BadMidi(f"none of {len(batch.rejected)} sources can be rendered; the first: {first.error}")
 
 
 def _show(batch: Batch, *, as_json: bool) -> None:
@@ -121,7 +121,7 @@ def _show(batch: Batch, *, as_json: bool) -> None:
     for job in batch.jobs:
         print(f"{job.id}  {'cached' if job.cached else 'queued':<6}  {job.name}")
     for item in batch.rejected:
-        say(f"rejected: {item.name}: {item.error}")
+        say(f"rejected: {item.error}" if item.name in str(item.error) else f"rejected: {item.name}: {item.error}")
     cached = sum(job.cached for job in batch.jobs)
     say(
         f"batch {batch.id}: {len(batch.jobs)} submitted, {cached} of them in the cache, {len(batch.rejected)} rejected; "

@@ -47,6 +47,12 @@ def test_a_folder_is_no_place_for_a_file(tmp_path):
         check_writable(tmp_path)
 
 
+def test_a_device_is_never_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadOption, match="a device or a pipe"):
+        check_writable(tmp_path / "pipe")
+
+
 def test_missing_folders_are_made(tmp_path):
     check_writable(tmp_path / "new" / "deep" / "a.wav")
     assert os.listdir(tmp_path / "new" / "deep") == []
