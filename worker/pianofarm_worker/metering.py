@@ -110,6 +110,7 @@ def serve_metrics(settings: Settings, device: str) -> WorkerMetrics:
     No free port, or `worker_metrics_port` 0: they are counted and not served. A worker never fails for that.
     """
     metrics = WorkerMetrics()
+    metrics.last_progress.set_to_current_time()
     watch_device(metrics, meter_of(device, len(cores())))
     PlatformCollector(registry=metrics.registry)
     ProcessCollector(registry=metrics.registry)
