@@ -10,6 +10,8 @@ their difference and sum are the halves after and before the frame. Hops in whic
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,11 +54,17 @@ class Additive:
             before the first frame of all, the first chunk gives one hop less; `finish` gives the hop after the last.
         """
         n_frames = pitch.shape[1]
-        # Row r is the hop that ends at frame r of this chunk; the last row stays unfinished and is kept in `_after`.
+        if not n_frames:
+            return np.zeros(0, np.float32)
+        # Row r is the hop that ends at frame r of this chunk; the hop after the last frame stays unfinished, in `_after`.
         later_halves = np.zeros((n_frames, self._tables.hop), np.float32)
         earlier_halves = np.zeros((n_frames, self._tables.hop), np.float32)
-        for voice in range(len(pitch)):
-            self._add_voice(voice, pitch[voice], amplitudes[voice], later_halves, earlier_halves)
+        changes: list[list[int]] = [[] for _ in pitch]
+        for voice, frame in np.argwhere(pitch[:, 1:] != pitch[:, :-1]).tolist():
+            changes[voice].append(frame + 1)
+        for voice, starts in enumerate(changes):
+            runs = zip([0, *starts], [*starts, n_frames], strict=True)
+            self._add_voice(voice, runs, pitch[voice], amplitudes[voice], later_halves, earlier_halves)
         later_halves[:, 1:] += earlier_halves[:, :0:-1]  # the earlier half of a grain counts its samples backwards
         first = 0 if self._started else 1
         self._started = True
@@ -69,47 +77,46 @@ class Additive:
     def _add_voice(
         self,
         voice: int,
+        runs: Iterable[tuple[int, int]],
         pitch: NDArray[np.integer],
         amplitudes: NDArray[np.float32],
         later_halves: NDArray[np.float32],
         earlier_halves: NDArray[np.float32],
     ) -> None:
         """Add one voice: a run of equal pitch at a time, and the glide into it."""
-        tables, phase = self._tables, self._phase[voice]
-        n_frames = len(pitch)
-        changes = np.flatnonzero(pitch[1:] != pitch[:-1]) + 1
-        starts, ends = [0, *changes.tolist()], [*changes.tolist(), n_frames]
+        tables, phase, after = self._tables, self._phase[voice], self._after[voice]
         last_pitch, last_amplitudes, any_before = int(self._pitch[voice]), self._amplitudes[voice], self._started
-        for start, end in zip(starts, ends, strict=True):
+        for start, end in runs:
             this_pitch = int(pitch[start])
-            stays = any_before and this_pitch == last_pitch
-            if stays:
-                later_halves[start] += self._after[voice]
-                phase += tables.hop_step[this_pitch]
+            n_before = 0  # hops of this pitch before the first frame
+            if any_before and this_pitch == last_pitch:
+                n_before = 1
+                later_halves[start] += after
             elif any_before:
-                later_halves[start] += self._glide(phase, last_pitch, this_pitch, last_amplitudes, amplitudes[start])
-                phase += _glide_step(tables, last_pitch, this_pitch)
-            even, odd = self._grains(this_pitch, phase, amplitudes[start:end])
-            later, earlier = even - odd, even + odd
-            later_halves[start + 1 : end] += later[:-1]
-            first = 0 if stays else 1
-            earlier_halves[start + first : end] += earlier[first:]
-            self._after[voice] = later[-1]
-            phase += tables.hop_step[this_pitch] * np.uint64(end - start - 1)
+                later_halves[start] += glide(tables, phase, last_pitch, this_pitch, last_amplitudes, amplitudes[start])
+                phase += glide_step(tables, last_pitch, this_pitch)
+            grains = self._grains(this_pitch, phase, n_before, amplitudes[start:end])
+            if grains is None:
+                after[:] = 0
+            else:
+                later, earlier = grains
+                later_halves[start + 1 : end] += later[:-1]
+                earlier_halves[start + 1 - n_before : end] += earlier[1 - n_before :]
+                after[:] = later[-1]
+            phase += tables.hop_step[this_pitch] * np.uint64(n_before + end - start - 1)
             last_pitch, last_amplitudes, any_before = this_pitch, amplitudes[end - 1], True
         self._pitch[voice], self._amplitudes[voice] = last_pitch, last_amplitudes
 
     def _grains(
-        self, pitch: int, phase: Turns, amplitudes: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Even and odd part of the grains of a run, each [n_frames, hop] float32."""
+        self, pitch: int, phase: Turns, n_before: int, amplitudes: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Later and earlier halves of the grains of a run, each [n_frames, hop] float32; None for silence."""
         tables = self._tables
         n_frames, n = len(amplitudes), tables.n_audible[pitch]
         amplitudes = amplitudes[:, :n]
         if not amplitudes.any():
-            silence = np.zeros((n_frames, tables.hop), np.float32)
-            return silence, silence
-        frame = np.arange(n_frames, dtype=np.uint64)[:, None, None]
+            return None
+        frame = np.arange(n_before, n_before + n_frames, dtype=np.uint64)[:, None, None]
         turns = frame * tables.hop_step[pitch, :, :n]
         turns += phase[:, :n] + tables.half_step[pitch, :, :n] * np.uint64(2)
         angle = turns.view(np.int64).astype(np.float32)  # signed: -1/2..1/2 turn
@@ -117,46 +124,47 @@ class Additive:
         cosine, sine = np.cos(angle), np.sin(angle)
         cosine *= amplitudes[:, None, :]
         sine *= amplitudes[:, None, :]
-        even, odd = tables.basis(pitch)
-        return cosine.reshape(n_frames, -1) @ even, sine.reshape(n_frames, -1) @ odd
-
-    def _glide(
-        self,
-        phase: Turns,
-        pitch_from: int,
-        pitch_to: int,
-        amplitudes_from: NDArray[np.float32],
-        amplitudes_to: NDArray[np.float32],
-    ) -> NDArray[np.float32]:
-        """[hop] float32: one hop in which every partial's frequency moves linearly to that of another pitch."""
-        tables = self._tables
-        loud = np.flatnonzero((amplitudes_from != 0) | (amplitudes_to != 0))
-        n = int(loud[-1]) + 1 if len(loud) else 0
-        n = min(n, max(tables.n_audible[pitch_from], tables.n_audible[pitch_to]))
-        if not n:
-            return np.zeros(tables.hop, np.float32)
-        partials = np.empty((tables.n_strings, n, 3))
-        partials[..., 0] = phase[:, :n] / TURN
-        partials[..., 1] = tables.turns[pitch_from, :, :n]
-        partials[..., 2] = tables.turns[pitch_to, :, :n] - partials[..., 1]
-        ramps = partials.reshape(-1, 3)
-        turns = ramps @ tables.glide
-        turns -= np.rint(turns)
-        angle = turns.astype(np.float32)
-        angle *= np.float32(2 * np.pi)
-        wave = np.cos(angle, out=angle)
-        if n > min(tables.n_audible_everywhere[pitch_from], tables.n_audible_everywhere[pitch_to]):
-            wave *= ramps[:, 1:] @ tables.glide_frequency < 0.5
-        loudness = np.empty((2, tables.n_strings, n), np.float32)
-        loudness[0], loudness[1] = amplitudes_from[:n], amplitudes_to[:n]
-        fading = loudness.reshape(2, -1) @ wave
-        fading *= tables.fades
-        hop: NDArray[np.float32] = fading[0] + fading[1]
-        return hop
+        even_basis, odd_basis = tables.basis(pitch)
+        even, odd = cosine.reshape(n_frames, -1) @ even_basis, sine.reshape(n_frames, -1) @ odd_basis
+        return even - odd, even + odd
 
 
-def _glide_step(tables: PartialTables, pitch_from: int, pitch_to: int) -> Turns:
+def glide_step(tables: PartialTables, pitch_from: int, pitch_to: int) -> Turns:
     """[n_strings, n_partials]: what a gliding hop advances: hop w0 + (w1 - w0) (hop - 1) / 2."""
     change: Turns = tables.half_step[pitch_to] - tables.half_step[pitch_from]
     step: Turns = tables.hop_step[pitch_from] + change * np.uint64(tables.hop - 1)
     return step
+
+
+def glide(
+    tables: PartialTables,
+    phase: Turns,
+    pitch_from: int,
+    pitch_to: int,
+    amplitudes_from: NDArray[np.float32],
+    amplitudes_to: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """[hop] float32: one hop in which every partial's frequency moves linearly to that of another pitch."""
+    loud = np.flatnonzero((amplitudes_from != 0) | (amplitudes_to != 0))
+    n = int(loud[-1]) + 1 if len(loud) else 0
+    n = min(n, max(tables.n_audible[pitch_from], tables.n_audible[pitch_to]))
+    if not n:
+        return np.zeros(tables.hop, np.float32)
+    partials = np.empty((tables.n_strings, n, 3))
+    partials[..., 0] = phase[:, :n] / TURN
+    partials[..., 1] = tables.turns[pitch_from, :, :n]
+    partials[..., 2] = tables.turns[pitch_to, :, :n] - partials[..., 1]
+    ramps = partials.reshape(-1, 3)
+    turns = ramps @ tables.glide
+    turns -= np.rint(turns)
+    angle = turns.astype(np.float32)
+    angle *= np.float32(2 * np.pi)
+    wave = np.cos(angle, out=angle)
+    if n > min(tables.n_audible_everywhere[pitch_from], tables.n_audible_everywhere[pitch_to]):
+        wave *= ramps[:, 1:] @ tables.glide_frequency < 0.5
+    loudness = np.empty((2, tables.n_strings, n), np.float32)
+    loudness[0], loudness[1] = amplitudes_from[:n], amplitudes_to[:n]
+    fading = loudness.reshape(2, -1) @ wave
+    fading *= tables.fades
+    hop: NDArray[np.float32] = fading[0] + fading[1]
+    return hop

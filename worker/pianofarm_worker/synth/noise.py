@@ -89,6 +89,8 @@ class FilteredNoise:
             [n_samples] float32: a hop for every frame, one less for the first chunk; `finish` gives the hop after the last frame.
         """
         n_frames = len(magnitudes)
+        if not n_frames:
+            return np.zeros(0, np.float32)
         noise = uniform_noise(self._seed, self._n_samples, n_frames * self._hop)
         self._n_samples += len(noise)
         response = (magnitudes @ self._filter).view(np.complex64)

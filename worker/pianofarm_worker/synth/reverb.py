@@ -39,8 +39,10 @@ class Convolver:
         padded[:, : self._n_ir] = ir.T
         parts = padded.reshape(self._n_channels, n_parts, block)
         self._response = np.fft.rfft(parts, 2 * block).transpose(1, 0, 2).astype(np.complex64)  # [part, channel, bin]
-        self._spectra: list[NDArray[np.complex64]] = []  # of the newest blocks, newest first
-        self._last: NDArray[np.float32] | None = None  # [channel, block], the block before
+        # Spectra of the newest blocks, newest first from `_newest` on; every one is there twice, so that none has to be moved.
+        self._spectra = np.zeros((2 * n_parts, 1, block + 1), np.complex64)  # [part, channel, bin]
+        self._newest = 0
+        self._last = np.zeros((1, block), np.float32)  # [channel, block], the block before
         self._waiting = Reblock(block, 0)
         self._n_in = self._n_out = 0
 
@@ -67,20 +69,21 @@ class Convolver:
         n_due = self._n_in + (self._n_ir - 1 if tail and self._n_in else 0) - self._n_out
         rest = [np.asarray(block) for (block,) in self._waiting.rest()]
         n_rest = len(rest[0]) if rest else 0
-        n_in_channels = self._last.shape[0] if self._last is not None else rest[0].shape[1] if rest else 1
-        rest.append(np.zeros((-(-n_due // self._block) * self._block - n_rest, n_in_channels), np.float32))
+        n_channels = rest[0].shape[1] if rest else len(self._last)
+        rest.append(np.zeros((-(-n_due // self._block) * self._block - n_rest, n_channels), np.float32))
         silence = np.concatenate(rest)
         wet = [self._convolve(silence[at : at + self._block]) for at in range(0, len(silence), self._block)]
         return np.concatenate([*wet, np.zeros((0, self._n_channels), np.float32)])[:n_due]
 
     def _convolve(self, dry: NDArray[np.generic]) -> NDArray[np.float32]:
         """One block in, one block out, [block, n_channels]."""
-        block = np.ascontiguousarray(dry.T, np.float32)
-        last = np.zeros_like(block) if self._last is None else self._last
+        n_parts, block = len(self._response), np.ascontiguousarray(dry.T, np.float32)
+        spectrum = np.fft.rfft(np.concatenate((np.broadcast_to(self._last, block.shape), block), axis=1))
+        if len(block) > self._spectra.shape[1]:  # the first block says how many channels are played into the room
+            self._spectra = np.repeat(self._spectra, len(block), axis=1)
+        self._newest = (self._newest - 1) % n_parts
+        self._spectra[self._newest] = self._spectra[self._newest + n_parts] = spectrum
+        heard = self._spectra[self._newest : self._newest + n_parts]
+        wet = np.einsum("pcb,pcb->cb", self._response, heard)
         self._last = block
-        spectrum = np.fft.rfft(np.concatenate((last, block), axis=1)).astype(np.complex64, copy=False)
-        self._spectra = [spectrum, *self._spectra[: len(self._response) - 1]]
-        wet = np.zeros(self._response.shape[1:], np.complex64)
-        for part, heard in zip(self._response, self._spectra, strict=False):
-            wet += part * heard
         return np.fft.irfft(wet, 2 * self._block)[:, self._block :].T.astype(np.float32, copy=False)

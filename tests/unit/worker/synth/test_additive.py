@@ -127,6 +127,7 @@ def test_every_frame_becomes_a_hop(tables):
     pitch, amplitudes = performance(n_frames=11)
     synth = Additive(tables, len(pitch))
     assert len(synth.push(pitch[:, :5], amplitudes[:, :5])) == 4 * HOP
+    assert len(synth.push(pitch[:, 5:5], amplitudes[:, 5:5])) == 0
     assert len(synth.push(pitch[:, 5:], amplitudes[:, 5:])) == 6 * HOP
     assert len(synth.finish()) == HOP
 

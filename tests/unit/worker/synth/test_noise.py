@@ -63,6 +63,7 @@ def test_the_same_chunks_give_the_same_bytes():
 def test_every_frame_becomes_a_hop():
     synth = FilteredNoise(64, 64, SEED)
     assert len(synth.push(magnitudes(5))) == 4 * 64
+    assert len(synth.push(magnitudes(0))) == 0
     assert len(synth.push(magnitudes(6))) == 6 * 64
     assert len(synth.finish()) == 64
 
