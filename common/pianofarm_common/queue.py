@@ -40,7 +40,7 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 def make_app(settings: Settings) -> Celery:
     """The Celery app of producers, workers and sweepers.
 
-    The options answer known failures of Celery on Redis: see docs/decisions.
+    The options answer known failures of Celery on Redis: docs/decisions/0006-the-ledger-delivers-the-broker-only-wakes.md.
     """
     app = Celery("pianofarm", set_as_current=False)
     timeout_s = settings.redis_timeout_s

@@ -1,6 +1,8 @@
 """From an error to what the ledger is told, with a real ledger and a maker that fails as the test wants."""
 
 import contextlib
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 from celery import Celery
 from farm import midi
 from ledger_values import request, result
-from pianofarm_common.errors import BadMidi, Cancelled, DiskFull, LeaseLost, ServiceUnavailable
+from pianofarm_common.errors import BadMidi, BadSettings, Cancelled, DiskFull, LeaseLost, ServiceUnavailable
 from pianofarm_common.ledger import Claim, JobTicket, Ledger, Refusal, WorkerInfo
 from pianofarm_common.midi import MidiLimits, read_performance
 from pianofarm_common.queue import backlog, make_app
@@ -21,6 +23,7 @@ from pianofarm_worker.shelf import Shelf
 from pianofarm_worker.stopping import Stopping, StopSign
 from pianofarm_worker.tasks import Bench, work_through
 from pianofarm_worker.workshop import Workshop
+from services import wait_until
 
 
 class Maker:
@@ -89,6 +92,38 @@ def test_a_process_that_is_ended_in_the_middle_hands_its_render_back(bench: Benc
         state_after(bench, ticket, SystemExit(1))
     render = ledger.render(ticket.key)
     assert (render.state, render.attempts) == (State.QUEUED, 0)
+
+
+def test_a_misconfigured_worker_fails_nobodys_render(
+    bench: Bench, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "MISCONFIGURED_PAUSE_S", 0.0)
+    (ticket,) = ledger.submit_many([request()])
+    assert state_after(bench, ticket, BadSettings("the store refuses us")) is State.QUEUED
+    assert ledger.render(ticket.key).attempts == 0
+
+
+def test_a_render_that_makes_no_progress_ends_its_process_and_its_lease(
+    ledger: Ledger, redis_settings: Settings
+) -> None:
+    stalled = threading.Event()
+    me = WorkerInfo(name="me", host="here", pid=1, device="cpu", backend="none", started_at=0.0)
+    pulse = Pulse(ledger, redis_settings, me, StopSign(), stall_s=1.0, on_stall=stalled.set)
+    (ticket,) = ledger.submit_many([request()])
+    claim = ledger.claim(ticket.key, "me")
+    assert isinstance(claim, Claim)
+    pulse.start()
+    with pulse.holding(claim) as hold:
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            hold.report(0.5)
+            time.sleep(0.05)
+        assert not stalled.is_set()
+        assert stalled.wait(30)
+        wait_until(lambda: ledger.sweep(dict.fromkeys(PriorityClass, 1)) != [], "lapsed lease")
+    pulse.stop()
+    assert ledger.render(ticket.key).kills == 1
+    assert ledger.workers() == []
 
 
 def test_a_cancelled_render_does_not_stop_its_bundle(bench: Bench, ledger: Ledger) -> None:

@@ -1,12 +1,16 @@
 """The pulse of a worker process: a thread that renews the lease in hand, learns of cancellation, and keeps the worker registered.
 
-A thread of its own, because a render may sit in one library call for many seconds; such calls let other threads run.
+A thread of its own, because a render may sit in one library call for many seconds; such calls let other threads run. But a
+render that sits in one for ever must not keep its lease: after STALL_S the pulse ends the process.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -23,6 +27,9 @@ CANCEL_CHECK_S = 0.5
 #: The worker says that it is alive this often.
 PRESENCE_S = 5.0
 
+#: Longest time between two signs of progress; far above the slowest block of audio or compilation of a model.
+STALL_S = 900.0
+
 log = get_logger(__name__)
 
 
@@ -35,6 +42,7 @@ class Hold:
         self.uploading = False
         self.cancelled = False
         self.lost = False
+        self.moved_at = time.monotonic()
         self._sign = sign
 
     def report(self, fraction: float) -> None:
@@ -50,6 +58,7 @@ class Hold:
             LeaseLost: another worker has it.
             Stopping: this process must end now.
         """
+        self.moved_at = time.monotonic()
         if self.cancelled:
             raise Cancelled(f"render {self.claim.key} was cancelled: nobody waits for it any more")
         if self.lost:
@@ -60,14 +69,30 @@ class Hold:
             raise Stopping("this worker is being stopped")
 
 
+def end_process() -> None:
+    """Kill this process: the pool starts another, the lease lapses, and the attempt counts as a dead worker."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Pulse:
     """Beats from `start` on, in a daemon thread; one a process, started after the fork."""
 
-    def __init__(self, ledger: Ledger, settings: Settings, me: WorkerInfo, sign: StopSign) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: Settings,
+        me: WorkerInfo,
+        sign: StopSign,
+        *,
+        stall_s: float = STALL_S,
+        on_stall: Callable[[], None] = end_process,
+    ) -> None:
         self._ledger = ledger
         self._interval_s = min(settings.heartbeat_s, CANCEL_CHECK_S)
         self._me = me
         self._sign = sign
+        self._stall_s = stall_s
+        self._on_stall = on_stall
         self._hold: Hold | None = None
         self._renders_done = 0
         self._ending = threading.Event()
@@ -96,9 +121,9 @@ class Pulse:
         hold = self._hold = Hold(claim, self._sign)
         try:
             yield hold
+            self._renders_done += 1
         finally:
             self._hold = None
-            self._renders_done += 1
 
     def _run(self) -> None:
         while True:
@@ -114,6 +139,10 @@ class Pulse:
 
     def _beat(self) -> None:
         hold = self._hold
+        if hold is not None and time.monotonic() - hold.moved_at > self._stall_s:
+            log.critical("render stalled, process ends", render=hold.claim.key, stall_s=self._stall_s)
+            self._on_stall()
+            return
         if hold is not None and not (hold.cancelled or hold.lost):
             try:
                 hold.cancelled = self._ledger.progress(

@@ -9,7 +9,15 @@ from typing import Protocol
 
 import structlog
 from celery import Celery
-from pianofarm_common.errors import Cancelled, LeaseLost, Permanent, PianofarmError, ServiceUnavailable, Transient
+from pianofarm_common.errors import (
+    BadSettings,
+    Cancelled,
+    LeaseLost,
+    Permanent,
+    PianofarmError,
+    ServiceUnavailable,
+    Transient,
+)
 from pianofarm_common.ledger import Claim, Ledger, Refusal
 from pianofarm_common.logs import get_logger
 from pianofarm_common.queue import message_text, parse_message, publish_bundles
@@ -20,6 +28,9 @@ from pianofarm_worker.stopping import Stopping, StopSign
 
 #: Waits between tries to commit while Redis is away.
 COMMIT_PAUSES_S = (1.0, 2.0, 4.0, 8.0)
+
+#: A worker that cannot do its work leaves it to others for this long.
+MISCONFIGURED_PAUSE_S = 5.0
 
 log = get_logger(__name__)
 
@@ -79,6 +90,7 @@ def make_one(bench: Bench, claim: Claim) -> None:
     | made and stored                      | commit                                          |
     | Cancelled, LeaseLost                 | nothing: it knows better                        |
     | Stopping, the process must end       | release: the attempt does not count             |
+    | BadSettings, this worker is at fault | release, and take nothing for a while           |
     | Permanent                            | fail, for good                                  |
     | Transient, and what we do not know   | fail, with another try while attempts last      |
     """
@@ -94,6 +106,11 @@ def make_one(bench: Bench, claim: Claim) -> None:
     except Stopping:
         log.info("render handed back")
         _release(bench, claim)
+    except BadSettings as error:
+        # Wrong credentials of one worker must not fail everybody's renders.
+        log.error("this worker is misconfigured", error=str(error), pause_s=MISCONFIGURED_PAUSE_S)  # noqa: TRY400
+        _release(bench, claim)
+        time.sleep(MISCONFIGURED_PAUSE_S)
     except (Permanent, Transient) as error:
         permanent = isinstance(error, Permanent)
         log.warning("attempt failed", error_type=type(error).__name__, error=str(error), permanent=permanent)
