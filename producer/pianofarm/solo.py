@@ -46,7 +46,7 @@ class Report:
     loudness_lufs: float | None
     sha256: str  #: of the audio file
     model: str
-    backend: str
+    backend: str  #: what computed it: "tensorflow", "jax", or "numpy" for the house models
     sample_rate_hz: int
     channels: int
 
@@ -117,7 +117,7 @@ def render_file(request: Request, settings: Settings, progress: Callable[[float]
         loudness_lufs=audio.loudness_lufs,
         sha256=audio.sha256,
         model=model.name,
-        backend=backend,
+        backend="numpy" if model.architecture == "house" else backend,
         sample_rate_hz=audio.sample_rate_hz,
         channels=audio.channels,
     )

@@ -66,7 +66,7 @@ def run(arguments: list[str]) -> int:
     except TimeoutError as error:
         return _complain(str(error), EXIT_SERVICE)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted", EXIT_INTERRUPTED)
+        code = EXIT_INTERRUPTED
     except typer.Exit as leave:
         return leave.exit_code
     except BrokenPipeError:
@@ -82,6 +82,8 @@ def run(arguments: list[str]) -> int:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "pianofarm"
         return _complain(f"{explain().rstrip('.')} (see '{command} --help')", EXIT_USER)
+    if code == EXIT_INTERRUPTED:
+        return _complain("interrupted", EXIT_INTERRUPTED)
     return code if isinstance(code, int) else 0
 
 

@@ -159,4 +159,4 @@ def _model(settings: Settings, *, render: bool) -> str:
     from pianofarm.trial import render_chord
 
     trial = render_chord(model, settings)
-    return f"{text}: on {settings.backend} loaded in {trial.load_s:.1f} s, rendered a chord in {trial.render_s:.1f} s"
+    return f"{text}: loaded in {trial.load_s:.1f} s, rendered a chord in {trial.render_s:.1f} s"
