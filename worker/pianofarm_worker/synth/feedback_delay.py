@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pianofarm_common.errors import BadModel
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,12 @@ class FeedbackDelayNetwork:
         """The room's response, [2 * sample_rate_hz] float32.
 
         Sampled in frequency, as the original does: whatever rings for more than two seconds folds back to the start.
+
+        Raises:
+            BadModel: a reverberation time of 0 or less.
         """
+        if not self.reverberation_time_s > 0:
+            raise BadModel(f"a room with a reverberation time of {self.reverberation_time_s:g} s: it must be above 0")
         n_samples = 2 * sample_rate_hz
         # Angles reach 1400 rad, and the original has them in single precision. A room with six lines is so ill-conditioned (1700)
         # that its response moves by 8 % with them; every other step may be more exact than the original's.

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from pianofarm_common.errors import BadModel
 from pianofarm_worker.synth.feedback_delay import FeedbackDelayNetwork
 from pianofarm_worker.synth.reverb import Convolver, with_dry
 
@@ -68,6 +69,11 @@ def test_a_fraction_of_a_sample_delays_by_a_fraction():
 def test_a_longer_reverberation_time_rings_longer():
     short, long = (small_room(time_s=time_s).impulse_response(4_000) for time_s in (0.1, 0.4))
     assert np.abs(long[1200:1600]).max() > 10 * np.abs(short[1200:1600]).max()
+
+
+def test_a_room_without_reverberation_time_is_refused():
+    with pytest.raises(BadModel, match="a reverberation time of 0 s"):
+        small_room(time_s=0.0).impulse_response(4_000)
 
 
 def relative_rms(audio, expected):
