@@ -25,4 +25,4 @@ alerts: $(VENV)/.dev promtool  ## check Prometheus' configuration, test the aler
 	promtool check config deploy/prometheus/prometheus.yml && \
 	promtool test rules deploy/prometheus/tests/*.yml && \
 	if command -v amtool >/dev/null 2>&1; then amtool check-config deploy/alertmanager/alertmanager.yml; fi && \
-	$(BIN)/python -m pytest -q tests/monitoring $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q tests/unit/deploy/test_monitoring.py tests/integration/test_dashboards.py $(PYTEST_ARGS)
