@@ -88,7 +88,8 @@ class Reference:
         dry = tf.zeros([1, len(notes) * self._config.hop])
         random = tf.random.Generator.from_seed(seed)
         for voice in range(self._config.n_voices):
-            dry += self._additive(controls, voice)
+            if controls.extended_pitch[voice].any():
+                dry += self._additive(controls, voice)
             noise = random.uniform(dry.shape, -1.0, 1.0)
             magnitudes = self._scale(controls.magnitudes[voice][None] + self._config.synthesis.noise_bias)
             window = self._config.synthesis.noise_window

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from .conftest import SMALL, random_weights
-from .test_parity import fixture_of, log_spectral_distance_db, piano_of, relative_rms_error
+from .test_parity import fixture_of, piano_of, relative_rms_error
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,13 +59,9 @@ def test_the_engine_makes_the_sound_of_the_oracle(small_model):
     notes[220:400, 0, 0], notes[220, 0, 1] = 72, 0.9
     pedal[100, 0] = 1.0
 
-    ours = PublishedPiano(small_model).synthesize(notes, pedal, piano=1, seed=3)
+    ours = PublishedPiano(small_model, rounded=True).synthesize(notes, pedal, piano=1, seed=3)
     oracle = Reference(SMALL, random_weights(SMALL), 1)
     theirs, again = oracle.synthesize(notes, pedal, seed=1), oracle.synthesize(notes, pedal, seed=2)
 
-    for dry_or_wet, (a, b, c) in enumerate(zip(ours, theirs, again, strict=True)):
-        floor_db = log_spectral_distance_db(b, c)
-        distance_db = log_spectral_distance_db(a, b)
-        assert abs(distance_db - floor_db) < 0.15, (
-            f"{('dry', 'wet')[dry_or_wet]}: {distance_db:.3f}, floor {floor_db:.3f}"
-        )
+    for a, b, c in zip(ours, theirs, again, strict=True):
+        assert relative_rms_error(a, b) < 1.1 * relative_rms_error(c, b)
