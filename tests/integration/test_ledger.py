@@ -1,7 +1,9 @@
 """The ledger on a real server: every arrow of docs/job-states.md, and what must not happen."""
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 import redis
@@ -36,11 +38,11 @@ def sweep_until_found(ledger: Ledger, backlog: dict[PriorityClass, int]) -> list
 
 
 @pytest.fixture
-def quick(redis_settings: Settings) -> Ledger:
+def quick(redis_settings: Settings) -> Iterator[Ledger]:
     """A ledger whose leases lapse after half a second."""
-    return Ledger.from_settings(
-        redis_settings.model_copy(update={"lease_s": 0.5, "lost_message_s": 0.5, "max_attempts": 2})
-    )
+    short = redis_settings.model_copy(update={"lease_s": 0.5, "lost_message_s": 0.5, "max_attempts": 2})
+    with closing(Ledger.from_settings(short)) as ledger:
+        yield ledger
 
 
 # -- submitting -----------------------------------------------------------------------------------------------------------
@@ -172,14 +174,15 @@ def test_an_answer_that_got_lost_may_be_asked_for_again(ledger: Ledger) -> None:
     assert ledger.render(c.key).attempts == 1
 
 
-def test_a_heartbeat_keeps_the_lease(quick: Ledger) -> None:
-    c = claim(quick, submit(quick))
-    end = time.monotonic() + 1.2
-    while time.monotonic() < end:
-        assert quick.heartbeat(c.key, c.token) is False
-        assert quick.sweep(FULL) == []
-        time.sleep(0.05)
-    assert quick.render(c.key).state is State.RUNNING
+def test_a_heartbeat_keeps_the_lease(redis_settings: Settings) -> None:
+    with closing(Ledger.from_settings(redis_settings.model_copy(update={"lease_s": 2.0}))) as ledger:
+        c = claim(ledger, submit(ledger))
+        end = time.monotonic() + 2.5
+        while time.monotonic() < end:
+            assert ledger.heartbeat(c.key, c.token) is False
+            assert ledger.sweep(FULL) == []
+            time.sleep(0.05)
+        assert ledger.render(c.key).state is State.RUNNING
 
 
 def test_a_permanent_failure_is_final_at_once_and_says_why(ledger: Ledger) -> None:
