@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import simpy
-
 from bench.simulate.service import Service
 
 #: Most urgent first.

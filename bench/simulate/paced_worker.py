@@ -10,6 +10,7 @@ import os
 import time
 
 import numpy as np
+
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import ModelInfo
 from pianofarm_common.renders import RenderOptions

@@ -21,7 +21,12 @@ from pathlib import Path
 import numpy as np
 import pretty_midi
 import simpy
+from bench.simulate import report
+from bench.simulate.farm import Farm, Faults, Steps
+from bench.simulate.pieces import lengths_s
+from bench.simulate.service import SERVICE_TIMES, Service, save_service
 from numpy.typing import NDArray
+
 from pianofarm.cli.farm import wait_for_services, wait_for_workers
 from pianofarm.client import Farm as Client
 from pianofarm.local.farm import LocalFarm, Workers
@@ -33,11 +38,6 @@ from pianofarm_common.ledger import JobStatus
 from pianofarm_common.models import CONFIG_FILE, WEIGHTS_FILE
 from pianofarm_common.renders import State
 from pianofarm_common.settings import Settings
-
-from bench.simulate import report
-from bench.simulate.farm import Farm, Faults, Steps
-from bench.simulate.pieces import lengths_s
-from bench.simulate.service import SERVICE_TIMES, Service, save_service
 
 #: The worker app with the piano of a known pace, and the variable that tells it the pace.
 PACED_APP, PACE_VARIABLE = "bench.simulate.paced_worker", "PIANOFARM_BENCH_PACE"

@@ -10,15 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pianofarm_common.errors import Permanent
-from pianofarm_common.ledger import BatchStatus, Event, JobRequest, JobStatus, new_id
-from pianofarm_common.midi import MidiLimits, Performance
-from pianofarm_common.models import ModelInfo
-from pianofarm_common.queue import publish_tickets
-from pianofarm_common.renders import PriorityClass, RenderOptions, RenderSpec, State
-from pianofarm_common.settings import Settings
-from pianofarm_common.storage import midi_object
-
 from pianofarm.handles import Batch, Job, Result
 from pianofarm.models import check_options, publish_model, resolve_model
 from pianofarm.services import Services
@@ -32,6 +23,14 @@ from pianofarm.submission import (
     parse_priority,
     read_source,
 )
+from pianofarm_common.errors import Permanent
+from pianofarm_common.ledger import BatchStatus, Event, JobRequest, JobStatus, new_id
+from pianofarm_common.midi import MidiLimits, Performance
+from pianofarm_common.models import ModelInfo
+from pianofarm_common.queue import publish_tickets
+from pianofarm_common.renders import PriorityClass, RenderOptions, RenderSpec, State
+from pianofarm_common.settings import Settings
+from pianofarm_common.storage import midi_object
 
 #: Requests sent to the ledger in one go.
 CHUNK = 500

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from pianofarm.client import Farm
+from pianofarm.cost import Estimate, estimate
+from pianofarm.models import check_options
+from pianofarm.submission import MidiSource, Options, Rejected, Submission, name_of, parse_options, parse_priority
 from pianofarm_common.errors import NotFound, Permanent
 from pianofarm_common.ledger import Depth
 from pianofarm_common.ledger.census import CensusTaker
@@ -11,11 +15,6 @@ from pianofarm_common.models import find_model
 from pianofarm_common.queue import CLASSES
 from pianofarm_common.renders import PriorityClass, RenderKey, RenderOptions, RenderSpec, State
 from pianofarm_common.speedometer import Speedometer
-
-from pianofarm.client import Farm
-from pianofarm.cost import Estimate, estimate
-from pianofarm.models import check_options
-from pianofarm.submission import MidiSource, Options, Rejected, Submission, name_of, parse_options, parse_priority
 
 
 def ahead_s(depths: Mapping[PriorityClass, Depth], priority: PriorityClass) -> float:

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pianofarm.destination import arriving, check_writable
+from pianofarm.services import Services
+from pianofarm.submission import Rejected
 from pianofarm_common import errors
 from pianofarm_common.errors import Cancelled, NotFound, Permanent, PianofarmError, ServiceUnavailable
 from pianofarm_common.ledger import BatchStatus, Event, JobStatus
 from pianofarm_common.renders import RenderKey, RenderResult, State
-
-from pianofarm.destination import arriving, check_writable
-from pianofarm.services import Services
-from pianofarm.submission import Rejected
 
 #: Longest wait for one answer of the event stream; only decides how soon a lost connection is noticed.
 _BLOCK_MS = 2_000

@@ -13,10 +13,9 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pianofarm.submission import Submission, parse_options, parse_priority
 from pianofarm_common.errors import BadMidi, BadOption
 from pianofarm_common.renders import RenderOptions
-
-from pianofarm.submission import Submission, parse_options, parse_priority
 
 #: What a folder or a table's column is searched for.
 MIDI_SUFFIXES = frozenset({".mid", ".midi", ".kar"})

@@ -7,8 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Self
 
-from pianofarm_common.errors import BadSettings
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pianofarm_common.errors import BadSettings
 
 #: The user's table in the state folder; without one the table in the package counts.
 PRICES_FILE = "prices.toml"

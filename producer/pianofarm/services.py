@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from celery import Celery
+
 from pianofarm_common.ledger import Ledger
 from pianofarm_common.queue import make_app
 from pianofarm_common.settings import Settings

@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pianofarm.destination import arriving, check_writable
+from pianofarm.models import check_options, require_worker, resolve_model
+from pianofarm.submission import MidiSource, parse_options, read_source
 from pianofarm_common.errors import BadMidi, BadOption
 from pianofarm_common.midi import MidiLimits
 from pianofarm_common.renders import RenderSpec
 from pianofarm_common.settings import Settings
-
-from pianofarm.destination import arriving, check_writable
-from pianofarm.models import check_options, require_worker, resolve_model
-from pianofarm.submission import MidiSource, parse_options, read_source
 
 
 @dataclass(frozen=True)

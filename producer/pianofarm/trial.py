@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+
 from pianofarm_common.errors import QualityGateFailed
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import ModelInfo

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+from services import free_port, start_redis, start_s3
+
 from pianofarm_common.ledger import Ledger
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
-from services import free_port, start_redis, start_s3
 
 REDIS_PASSWORD = "the-redis-password"
 S3_ACCESS_KEY = "the-access-key"

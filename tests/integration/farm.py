@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pretty_midi
-from pianofarm_common.models import CONFIG_FILE, WEIGHTS_FILE, find_model
-from pianofarm_common.settings import Settings
 from pydantic import SecretStr
 from services import Process, wait_until
+
+from pianofarm_common.models import CONFIG_FILE, WEIGHTS_FILE, find_model
+from pianofarm_common.settings import Settings
 
 HERE = Path(__file__).parent
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from pianofarm_common.errors import BadMidi, Transient
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import ModelInfo

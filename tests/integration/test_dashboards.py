@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import redis
 import yaml
+from services import Process, accepts, free_port, wait_until
+
 from pianofarm_common.errors import BadMidi, ServiceUnavailable
 from pianofarm_common.ledger import Claim, JobRequest, Refusal, WorkerInfo, new_id
 from pianofarm_common.renders import PriorityClass, RenderResult, RenderSpec
@@ -21,7 +23,6 @@ from pianofarm_worker import exporter
 from pianofarm_worker.metering import MeteredLedger, MeteredMaker, serve_metrics
 from pianofarm_worker.pulse import Hold
 from pianofarm_worker.stopping import StopSign
-from services import Process, accepts, free_port, wait_until
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 

@@ -5,6 +5,9 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from services import free_port, wait_until
+
 from pianofarm_common.errors import BadMidi, ServiceUnavailable
 from pianofarm_common.ledger import Claim, JobRequest, JobTicket, Ledger, WorkerInfo, new_id
 from pianofarm_common.ledger.census import CensusTaker
@@ -13,8 +16,6 @@ from pianofarm_common.settings import Settings
 from pianofarm_worker import exporter
 from pianofarm_worker.exporter import FarmCollector
 from pianofarm_worker.follower import Follower
-from prometheus_client.parser import text_string_to_metric_families
-from services import free_port, wait_until
 
 
 def spec(number: int, audio_s: float = 10.0, model: str = "default") -> RenderSpec:

@@ -14,15 +14,16 @@ import pytest
 import soundfile
 from celery import Celery
 from farm import SineFarm, make_model, midi
+from pydantic import SecretStr
+from services import Process, wait_until
+from sine_farm import HOLDS, KILLS, NETWORK, REFUSED, SILENT, WAITS, WAITS_TOO
+
 from pianofarm import Farm, Job
 from pianofarm_common.ledger import Ledger
 from pianofarm_common.queue import RENDER_TASK, backlog, make_app, publish_bundles
 from pianofarm_common.renders import PriorityClass, State
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
-from pydantic import SecretStr
-from services import Process, wait_until
-from sine_farm import HOLDS, KILLS, NETWORK, REFUSED, SILENT, WAITS, WAITS_TOO
 
 TIMEOUT_S = 120
 numbers = count()

@@ -8,11 +8,12 @@ from contextlib import closing
 import pytest
 import redis
 from ledger_values import request, result, spec
+from pydantic import SecretStr
+
 from pianofarm_common.errors import BadSettings, Cancelled, LeaseLost, NotFound, ServiceUnavailable
 from pianofarm_common.ledger import Claim, JobTicket, Ledger, Publication, Refusal, WorkerInfo, new_id
 from pianofarm_common.renders import PriorityClass, State
 from pianofarm_common.settings import Settings
-from pydantic import SecretStr
 
 EMPTY = dict.fromkeys(PriorityClass, 0)
 FULL = dict.fromkeys(PriorityClass, 1000)

@@ -16,6 +16,9 @@ import psutil
 import pytest
 import redis
 from farm import HERE, make_model, midi
+from services import wait_until
+from sine_farm import WAITS
+
 from pianofarm.cli.farm import wait_for_services
 from pianofarm.client import Farm
 from pianofarm.local.farm import LocalFarm
@@ -24,8 +27,6 @@ from pianofarm.local.supervisor import Program
 from pianofarm_common.errors import ServiceUnavailable
 from pianofarm_common.renders import State
 from pianofarm_common.settings import Settings
-from services import wait_until
-from sine_farm import WAITS
 
 
 def no_workers(_folder: StateFolder) -> tuple[Program, ...]:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 from farm import SineFarm, make_model, midi
+from pydantic import SecretStr
+from services import Process, free_port, start_redis, wait_until
+from sine_farm import WAITS
+
 from pianofarm import Farm
 from pianofarm_common.errors import ServiceUnavailable
 from pianofarm_common.renders import State
 from pianofarm_common.settings import Settings
-from pydantic import SecretStr
-from services import Process, free_port, start_redis, wait_until
-from sine_farm import WAITS
 
 PASSWORD = "the-redis-password"
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from farm import environment, midi
+from services import Process, wait_until
+
 from pianofarm import Farm
 from pianofarm_common.ledger import Ledger
 from pianofarm_common.midi import MidiLimits, read_performance
@@ -14,7 +16,6 @@ from pianofarm_common.settings import Settings
 from pianofarm_worker.audio import encode, trimmed
 from pianofarm_worker.devices import worker_commands
 from pianofarm_worker.synth.piano import load
-from services import Process, wait_until
 
 
 @pytest.fixture

@@ -4,10 +4,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
+
 from pianofarm_common.errors import BadSettings, NotFound, ServiceUnavailable
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
-from pydantic import SecretStr
 
 
 def test_what_was_put_comes_back(s3_store: S3BlobStore, tmp_path: Path) -> None:

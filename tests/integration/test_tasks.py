@@ -10,6 +10,8 @@ import pytest
 from celery import Celery
 from farm import midi
 from ledger_values import request, result
+from services import wait_until
+
 from pianofarm_common.errors import BadMidi, BadSettings, Cancelled, DiskFull, LeaseLost, ServiceUnavailable
 from pianofarm_common.ledger import Claim, JobTicket, Ledger, Refusal, WorkerInfo
 from pianofarm_common.midi import MidiLimits, read_performance
@@ -23,7 +25,6 @@ from pianofarm_worker.shelf import Shelf
 from pianofarm_worker.stopping import Stopping, StopSign
 from pianofarm_worker.tasks import Bench, work_through
 from pianofarm_worker.workshop import Workshop
-from services import wait_until
 
 
 class Maker:

@@ -15,14 +15,14 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pianofarm_worker.synth.house.bands import band_centres_hz
-from pianofarm_worker.synth.house.grains import advance, make_basis, overlap
-from pianofarm_worker.synth.house.layout import RISE_HOPS, BandLayout, Layout
 
 from pianofarm_training import tuning as tuning_of
 from pianofarm_training.partials import PartialAnalyser
 from pianofarm_training.residual import band_densities
 from pianofarm_training.samples import SampleSet, read_note
+from pianofarm_worker.synth.house.bands import band_centres_hz
+from pianofarm_worker.synth.house.grains import advance, make_basis, overlap
+from pianofarm_worker.synth.house.layout import RISE_HOPS, BandLayout, Layout
 
 #: A partial counts as heard when it is this far above what noise alone would give, and this near to the note's peak.
 ABOVE_NOISE_DB = 5.0

@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 
 from pianofarm_common.errors import BadSettings, ServiceUnavailable
-
 from pianofarm_training.samples import salamander
 
 PACKAGE_VERSION = "1.0.5"

@@ -12,13 +12,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import CARD_FILE, DEFAULT_MODEL, PACKAGED_DIR, WEIGHTS_FILE, read_model
 from pianofarm_common.renders import RenderOptions
-from pianofarm_worker.synth.house import network
-from pianofarm_worker.synth.house.layout import Layout
-from pianofarm_worker.synth.house.piano import HousePiano
-
 from pianofarm_training.analysis import KeyAnalysis, analyse, partial_frames
 from pianofarm_training.card import with_measurements
 from pianofarm_training.data import DEFAULT_DATA_DIR
@@ -28,6 +25,9 @@ from pianofarm_training.sampler import Sampler
 from pianofarm_training.samples import SampleSet, read_note, salamander
 from pianofarm_training.separation import weights
 from pianofarm_training.train import HELD_OUT_LAYERS
+from pianofarm_worker.synth.house import network
+from pianofarm_worker.synth.house.layout import Layout
+from pianofarm_worker.synth.house.piano import HousePiano
 
 #: Ranges of time in which envelope errors are told apart, in seconds.
 RANGES_S = ((0.0, 0.05), (0.05, 0.5), (0.5, 4.0))

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pianofarm_common.models import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
-from pianofarm_worker.synth.house.layout import Layout
 from scipy.optimize import least_squares
 
+from pianofarm_common.models import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from pianofarm_training.analysis import KeyAnalysis
 from pianofarm_training.tuning import Tuning, equal_tempered_hz, typical_inharmonicity
+from pianofarm_worker.synth.house.layout import Layout
 
 #: A key further from the smooth curve than this is out of tune, which the model is not to copy, in cents.
 OUT_OF_TUNE_CENTS = 6.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from pianofarm_common.midi import Performance
 
 _SCALE = np.array([0, 2, 4, 5, 7, 9, 11])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pianofarm_worker.synth.house.bands import band_weights
 
 #: The residual fades in over this long: a hard cut at the onset leaks high frequencies into the noise.

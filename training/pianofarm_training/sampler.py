@@ -6,10 +6,10 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from pianofarm_common.midi import Performance
-from pianofarm_worker.synth.house.score import make_score
 
+from pianofarm_common.midi import Performance
 from pianofarm_training.samples import SampleSet, read_note
+from pianofarm_worker.synth.house.score import make_score
 
 #: Gain is worked out this often, in samples, and joined by straight lines.
 _STEP = 256

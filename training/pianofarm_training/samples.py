@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pianofarm_common.errors import NotFound
 
 #: Lowest velocity of each of the sixteen layers of the Salamander Grand, as its SFZ mapping has them.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pianofarm_common.settings import Settings
-
 from pianofarm_worker.composition import compose
 
 app = compose(Settings.load())

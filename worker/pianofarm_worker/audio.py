@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 from numpy.typing import NDArray
-from pianofarm_common.renders import RenderOptions
 
+from pianofarm_common.renders import RenderOptions
 from pianofarm_worker.containers import write_flac, write_ogg, write_wav
 from pianofarm_worker.loudness import loudness_lufs
 from pianofarm_worker.synth.piano import Rendering

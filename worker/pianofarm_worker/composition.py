@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery, signals
+
 from pianofarm_common.errors import PianofarmError
 from pianofarm_common.ledger import WorkerInfo
 from pianofarm_common.logs import configure, get_logger
@@ -22,7 +23,6 @@ from pianofarm_common.models import ModelInfo
 from pianofarm_common.queue import RENDER_TASK, make_app
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
-
 from pianofarm_worker.devices import device_name
 from pianofarm_worker.metering import MeteredLedger, MeteredMaker, serve_metrics
 from pianofarm_worker.pulse import Pulse

@@ -15,6 +15,7 @@ from typing import Final, Literal
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
+
 from pianofarm_common.errors import BadOption
 
 SampleFormat = Literal["pcm16", "pcm24", "float32"]

@@ -11,6 +11,9 @@ import sys
 import threading
 from collections.abc import Iterator
 
+from prometheus_client import start_http_server
+from prometheus_client.core import GaugeMetricFamily, Metric
+
 from pianofarm_common.errors import PianofarmError
 from pianofarm_common.ledger import Ledger, WorkerInfo
 from pianofarm_common.ledger.census import Census, CensusTaker
@@ -18,11 +21,8 @@ from pianofarm_common.logs import configure, get_logger
 from pianofarm_common.metrics import DEVICES, device_kind
 from pianofarm_common.renders import PriorityClass
 from pianofarm_common.settings import Settings
-from prometheus_client import start_http_server
-from prometheus_client.core import GaugeMetricFamily, Metric
-
-from pianofarm_worker.follower import Follower
 from pianofarm_common.speedometer import Speedometer
+from pianofarm_worker.follower import Follower
 
 #: Longest pause while Redis does not answer.
 MAX_PAUSE_S = 5.0

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
+from prometheus_client import PlatformCollector, ProcessCollector, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+
 from pianofarm_common.ledger import Claim, Ledger, Refusal
 from pianofarm_common.logs import get_logger
 from pianofarm_common.metrics import WorkerMetrics
 from pianofarm_common.renders import RenderKey, RenderResult
 from pianofarm_common.settings import Settings
-from prometheus_client import PlatformCollector, ProcessCollector, start_http_server
-from prometheus_client.core import GaugeMetricFamily
-
 from pianofarm_worker.device_stats import Meter, meter_of
 from pianofarm_worker.devices import cores
 from pianofarm_worker.pulse import Hold

@@ -18,7 +18,6 @@ from pianofarm_common.errors import Cancelled, LeaseLost, PianofarmError
 from pianofarm_common.ledger import Claim, Ledger, WorkerInfo
 from pianofarm_common.logs import get_logger
 from pianofarm_common.settings import Settings
-
 from pianofarm_worker.stopping import Stopping, StopSign
 
 #: A cancelled render stops at the first block of audio after this long.

@@ -8,10 +8,10 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pianofarm_common.errors import QualityGateFailed
 from pianofarm_common.midi import Performance
 from pianofarm_common.renders import RenderOptions
-
 from pianofarm_worker.synth.piano import Rendering
 
 #: Time resolution of every level below.

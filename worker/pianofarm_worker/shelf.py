@@ -13,7 +13,6 @@ from pianofarm_common.errors import BadModel, NotFound, UnknownModel
 from pianofarm_common.logs import get_logger
 from pianofarm_common.models import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, ModelInfo, find_model, read_model
 from pianofarm_common.storage import BlobStore, model_object
-
 from pianofarm_worker.synth.piano import Piano
 
 #: Models kept loaded; one takes some 100 MB.

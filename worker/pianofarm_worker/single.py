@@ -16,7 +16,6 @@ from pianofarm_common.errors import BadSettings, Permanent, PianofarmError, Serv
 from pianofarm_common.queue import CLASSES
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
-
 from pianofarm_worker.devices import WorkerProcess, gpus, worker_commands
 
 #: A store that starts together with the workers is waited for this long; then the container ends and is started again.

@@ -7,6 +7,7 @@ import sys
 import threading
 
 from celery import Celery
+
 from pianofarm_common.errors import PianofarmError
 from pianofarm_common.ledger import Ledger
 from pianofarm_common.logs import configure, get_logger

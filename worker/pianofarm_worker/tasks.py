@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 from celery import Celery
+
 from pianofarm_common.errors import (
     BadSettings,
     Cancelled,
@@ -22,7 +23,6 @@ from pianofarm_common.ledger import Claim, Ledger, Refusal
 from pianofarm_common.logs import get_logger
 from pianofarm_common.queue import message_text, parse_message, publish_bundles
 from pianofarm_common.renders import RenderKey, RenderResult
-
 from pianofarm_worker.pulse import Hold, Pulse
 from pianofarm_worker.stopping import Stopping, StopSign
 

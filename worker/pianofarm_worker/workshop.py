@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from pydantic import ValidationError
+
 from pianofarm_common.errors import BadMidi, NotFound
 from pianofarm_common.ledger import Claim
 from pianofarm_common.logs import get_logger
@@ -11,8 +13,6 @@ from pianofarm_common.midi import MidiLimits, Performance, read_performance
 from pianofarm_common.renders import RenderOptions, RenderResult, RenderSpec
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import BlobStore, audio_object, dry_object, midi_object, sidecar_object
-from pydantic import ValidationError
-
 from pianofarm_worker import quality
 from pianofarm_worker.audio import Encoded, encode, trimmed
 from pianofarm_worker.containers import MEDIA_TYPES

@@ -15,9 +15,9 @@ import sys
 from typing import Annotated
 
 import typer
-from pianofarm_common.errors import Permanent, PianofarmError
 
 from pianofarm.cli import cost, demo, doctor, farm, jobs, models, render, submit, worker
+from pianofarm_common.errors import Permanent, PianofarmError
 
 EXIT_SOME_FAILED, EXIT_USER, EXIT_SERVICE, EXIT_INTERRUPTED = 1, 2, 3, 130
 

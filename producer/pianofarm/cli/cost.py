@@ -11,11 +11,10 @@ import typer
 from pianofarm.cli import options as shared
 
 if TYPE_CHECKING:
-    from pianofarm_common.settings import Settings
-
     from pianofarm.cost import Estimate, Offer
     from pianofarm.prices import PriceTable
     from pianofarm.submission import Rejected
+    from pianofarm_common.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -46,11 +45,10 @@ def cost(
     json: shared.Json = False,
 ) -> None:
     """Show what music costs, from measured speeds and your price table. Speeds not given are asked of the farm."""
-    from pianofarm_common.errors import BadOption
-    from pianofarm_common.settings import Settings
-
     from pianofarm.cost import break_even, offers
     from pianofarm.prices import PriceTable
+    from pianofarm_common.errors import BadOption
+    from pianofarm_common.settings import Settings
 
     settings = Settings.load()
     table = PriceTable.load(settings.state_dir, prices)

@@ -30,9 +30,6 @@ def demo(
     json: shared.Json = False,
 ) -> None:
     """Start a farm on this machine, render the example pieces through it, show the results, stop it."""
-    from pianofarm_common.errors import BadOption
-    from pianofarm_common.settings import Settings
-
     from pianofarm.cli.farm import wait_for_services, wait_for_workers
     from pianofarm.cli.following import follow
     from pianofarm.cli.terminal import say
@@ -40,6 +37,8 @@ def demo(
     from pianofarm.local.farm import LocalFarm
     from pianofarm.local.workers import worker_programs
     from pianofarm.manifest import expand
+    from pianofarm_common.errors import BadOption
+    from pianofarm_common.settings import Settings
 
     if not sources and not EXAMPLES.is_dir():
         raise BadOption(
@@ -81,12 +80,12 @@ def demo(
 
 def _show(jobs: list[Job], folder: Path, *, as_json: bool) -> int:
     """Download every result and print the table; returns how many have none."""
-    from pianofarm_common.errors import Permanent
     from rich.table import Table
 
     from pianofarm.cli.jobs import audio_name
     from pianofarm.cli.terminal import duration_text, print_json, say, table_console
     from pianofarm.handles import result_of
+    from pianofarm_common.errors import Permanent
 
     table = Table()
     for name in ("piece", "length", "render time", "real-time factor", "loudness", "came from", "WAV", "storage key"):

@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pianofarm_common.errors import Permanent, PianofarmError, Transient
 
 from pianofarm.cli import options as shared
+from pianofarm_common.errors import Permanent, PianofarmError, Transient
 
 if TYPE_CHECKING:
     from pianofarm_common.settings import Settings
@@ -39,9 +39,8 @@ def doctor(
     json: shared.Json = False,
 ) -> None:
     """Check Redis, storage, workers, GPU, array libraries and model, and say what to do. Exit code 0 where all is well."""
-    from pianofarm_common.settings import Settings
-
     from pianofarm.cli.terminal import divert_native_messages, print_json
+    from pianofarm_common.settings import Settings
 
     settings = Settings.load()
     divert_native_messages(settings.state_dir / "logs" / "doctor.log")

@@ -10,9 +10,8 @@ import typer
 from pianofarm.cli import options as shared
 
 if TYPE_CHECKING:
-    from pianofarm_common.settings import Settings
-
     from pianofarm.local.farm import LocalFarm
+    from pianofarm_common.settings import Settings
 
 
 #: Programs of the local farm that are no workers.
@@ -39,11 +38,10 @@ def up(
 
     With PIANOFARM_REDIS_URL or PIANOFARM_S3_ENDPOINT set, your own service is used and none is started in its place.
     """
-    from pianofarm_common.settings import Settings
-
     from pianofarm.cli.terminal import say
     from pianofarm.local.farm import LocalFarm
     from pianofarm.local.workers import worker_programs
+    from pianofarm_common.settings import Settings
 
     settings = Settings.load()
     farm = LocalFarm(settings.state_dir)
@@ -75,10 +73,9 @@ def up(
 
 def down(json: shared.Json = False) -> None:
     """Stop the farm of this machine. What was submitted is kept and goes on at the next start."""
-    from pianofarm_common.settings import Settings
-
     from pianofarm.cli.terminal import print_json, say
     from pianofarm.local.farm import LocalFarm
+    from pianofarm_common.settings import Settings
 
     stopped = LocalFarm(Settings.load().state_dir).down()
     if json:
@@ -141,10 +138,9 @@ def _answers(ask: Callable[[], object]) -> Callable[[], bool]:
 
 def show(farm: LocalFarm, *, as_json: bool) -> None:
     """Print where everything is; credentials are in files that only the user can read."""
+    from pianofarm.cli.terminal import print_json
     from pianofarm_common.ledger.connection import address
     from pianofarm_common.settings import Settings
-
-    from pianofarm.cli.terminal import print_json
 
     settings = Settings.load(farm.folder.root)
     facts, programs = farm.facts, farm.programs()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from pianofarm.cli.terminal import Meter, print_json
+from pianofarm.handles import Batch, ends
 from pianofarm_common.errors import PianofarmError
 from pianofarm_common.ledger import BatchStatus, JobStatus
 from pianofarm_common.renders import State
-
-from pianofarm.cli.terminal import Meter, print_json
-from pianofarm.handles import Batch, ends
 
 
 def follow(batch: Batch, *, as_json: bool = False, lines: bool = True) -> BatchStatus:

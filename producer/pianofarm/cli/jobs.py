@@ -58,9 +58,8 @@ def status(
 def _farm_status(farm: Farm, *, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from pianofarm_common.renders import PriorityClass
-
     from pianofarm.cli.terminal import print_json
+    from pianofarm_common.renders import PriorityClass
 
     ledger = farm.services.ledger
     redis, workers = ledger.ping(), ledger.workers()
@@ -165,12 +164,11 @@ def fetch(
 
 def fetch_batch(batch: Batch, folder: Path, *, as_json: bool) -> int:
     """Download every finished render of a batch into a folder; returns 0, or 1 where some have no audio."""
-    from pianofarm_common.errors import Permanent
-    from pianofarm_common.renders import State
-
     from pianofarm.cli.following import reason
     from pianofarm.cli.terminal import print_json, say
     from pianofarm.handles import result_of
+    from pianofarm_common.errors import Permanent
+    from pianofarm_common.renders import State
 
     taken: set[str] = set()
     missing = 0

@@ -21,11 +21,11 @@ Name = Annotated[str, typer.Argument(help="A name, a folder or a digest of at le
 @app.command("list")
 def list_models(json: shared.Json = False) -> None:
     """List the models at hand."""
-    from pianofarm_common.models import catalogue
-    from pianofarm_common.settings import Settings
     from rich.table import Table
 
     from pianofarm.cli.terminal import print_json, table_console
+    from pianofarm_common.models import catalogue
+    from pianofarm_common.settings import Settings
 
     models = catalogue(Settings.load().state_dir)
     if json:
@@ -50,10 +50,9 @@ def list_models(json: shared.Json = False) -> None:
 @app.command()
 def info(model: Name = "default", json: shared.Json = False) -> None:
     """Describe one model and print its card."""
+    from pianofarm.cli.terminal import print_json
     from pianofarm_common.models import CARD_FILE, find_model
     from pianofarm_common.settings import Settings
-
-    from pianofarm.cli.terminal import print_json
 
     found = find_model(model, Settings.load().state_dir)
     if json:
@@ -77,11 +76,10 @@ def import_checkpoint(
     json: shared.Json = False,
 ) -> None:
     """Import a published checkpoint; its architecture is recognised from its variables."""
-    from pianofarm_common.errors import BadModel, BadOption
-    from pianofarm_common.settings import Settings
-
     from pianofarm.cli.terminal import divert_native_messages, print_json, say
     from pianofarm.models import import_model
+    from pianofarm_common.errors import BadModel, BadOption
+    from pianofarm_common.settings import Settings
 
     if not folder.is_dir():
         raise BadModel(f"{folder} is no folder: give the folder that holds the checkpoint")
@@ -110,11 +108,10 @@ def import_checkpoint(
 @app.command()
 def verify(model: Name = "default", json: shared.Json = False) -> None:
     """Check a model's files, load it and render a short chord with it."""
-    from pianofarm_common.models import find_model
-    from pianofarm_common.settings import Settings
-
     from pianofarm.cli.terminal import divert_native_messages, print_json
     from pianofarm.models import require_worker
+    from pianofarm_common.models import find_model
+    from pianofarm_common.settings import Settings
 
     settings = Settings.load()
     found = find_model(model, settings.state_dir)

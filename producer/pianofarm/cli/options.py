@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
+
 from pianofarm_common.errors import BadOption
 from pianofarm_common.renders import RenderOptions
 

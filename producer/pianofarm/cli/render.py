@@ -35,10 +35,9 @@ def render(
     json: shared.Json = False,
 ) -> None:
     """Render a MIDI file to audio in this process: no farm, no services."""
-    from pianofarm_common.settings import Settings
-
     from pianofarm.cli.terminal import Meter, divert_native_messages, duration_text, print_json, say
     from pianofarm.solo import Request, render_file
+    from pianofarm_common.settings import Settings
 
     given = shared.render_options(
         piano=piano,

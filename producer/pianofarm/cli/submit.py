@@ -46,12 +46,11 @@ def submit(
     json: shared.Json = False,
 ) -> None:
     """Submit renders to the farm. Prints a line per job: its id, its state and its name."""
-    from pianofarm_common.ledger import new_id
-
     from pianofarm.cli.following import exit_code, follow
     from pianofarm.cli.terminal import say
     from pianofarm.client import Farm
     from pianofarm.manifest import expand
+    from pianofarm_common.ledger import new_id
 
     given = shared.render_options(
         piano=piano,
@@ -130,9 +129,8 @@ def _show(batch: Batch, *, as_json: bool) -> None:
 
 
 def _report_failures(batch: Batch) -> None:
-    from pianofarm_common.renders import State
-
     from pianofarm.cli.terminal import say
+    from pianofarm_common.renders import State
 
     for status in batch.statuses():
         if status.state is not State.DONE:

@@ -21,14 +21,13 @@ def worker(
     ] = True,
 ) -> None:
     """Run one worker per GPU of this host, each pinned to its own, until Ctrl-C or SIGTERM."""
-    from pianofarm_common.ledger import Ledger
-    from pianofarm_common.settings import Settings
-    from pianofarm_common.storage import S3BlobStore
-
     from pianofarm.cli.terminal import say
     from pianofarm.local.plan import StateFolder
     from pianofarm.local.supervisor import Plan, Supervisor
     from pianofarm.local.workers import worker_programs
+    from pianofarm_common.ledger import Ledger
+    from pianofarm_common.settings import Settings
+    from pianofarm_common.storage import S3BlobStore
 
     settings = Settings.load()
     programs = worker_programs(settings, cpu, sweeper=sweeper)

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from pianofarm_common.errors import ServiceUnavailable
-from pianofarm_common.settings import Settings
-
 from pianofarm.local.plan import Facts, OwnServices, StateFolder, make_facts, make_plan, read_facts, write_facts
 from pianofarm.local.supervisor import LOG_MARK, Plan, Program, Supervisor
+from pianofarm_common.errors import ServiceUnavailable
+from pianofarm_common.settings import Settings
 
 #: Makes the worker programs (and the sweeper) of a farm, once its addresses are known.
 Workers = Callable[[StateFolder], tuple[Program, ...]]

@@ -15,10 +15,9 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from pianofarm.local.supervisor import Plan, Program
 from pianofarm_common.errors import BadSettings
 from pianofarm_common.settings import FARM_ENV_FILE, Settings
-
-from pianofarm.local.supervisor import Plan, Program
 
 LOOPBACK = "127.0.0.1"
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from pianofarm_common.settings import Settings
-
 from pianofarm.local.plan import StateFolder, base_env
 from pianofarm.local.supervisor import Program
 from pianofarm.models import require_worker
+from pianofarm_common.settings import Settings
 
 #: A worker that is asked to stop hands its render back within `soft_shutdown_s`; then this much longer for the rest.
 SHUTDOWN_MARGIN_S = 10.0

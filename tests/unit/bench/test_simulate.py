@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import simpy
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from bench.simulate.autoscaler import Scaling, autoscale
 from bench.simulate.farm import CLASSES, Farm, Faults
 from bench.simulate.pieces import lengths_s, poisson, submit_all
 from bench.simulate.questions import at_concurrency, at_load, on_spot, run_batch, scale_up_lag, workers_for
 from bench.simulate.service import Service, load_services, save_service
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 PLAIN = Service(overhead_s=0.0, speed=10.0, cv=0.0)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+
 from pianofarm_common.logs import configure, get_logger
 from pianofarm_common.settings import Settings
 

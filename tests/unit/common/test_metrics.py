@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+
 from pianofarm_common import errors
 from pianofarm_common.errors import LeaseLost, ServiceUnavailable
 from pianofarm_common.metrics import (
@@ -24,7 +26,6 @@ from pianofarm_common.metrics import (
     one_of,
 )
 from pianofarm_common.renders import RenderResult, RenderSpec
-from prometheus_client import CollectorRegistry, generate_latest
 
 ANY_TEXT = st.text(max_size=200)
 

@@ -8,6 +8,7 @@ import mido
 import numpy as np
 import pretty_midi
 import pytest
+
 from pianofarm_common.errors import BadMidi, LimitExceeded
 from pianofarm_common.midi import MidiLimits, Performance, from_pretty_midi, read_performance, to_pretty_midi
 from pianofarm_common.settings import Settings

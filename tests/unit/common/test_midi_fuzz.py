@@ -13,6 +13,7 @@ import numpy as np
 import pretty_midi
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pianofarm_common.errors import BadMidi
 from pianofarm_common.midi import MidiLimits, Performance, from_pretty_midi, read_performance
 

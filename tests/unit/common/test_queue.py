@@ -6,6 +6,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pianofarm_common.errors import Permanent, ServiceUnavailable
 from pianofarm_common.queue import CLASSES, backlog, make_app, message_text, parse_message, publish
 from pianofarm_common.renders import PriorityClass, RenderKey

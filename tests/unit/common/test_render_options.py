@@ -1,4 +1,5 @@
 import pytest
+
 from pianofarm_common.errors import BadOption
 from pianofarm_common.renders import RenderOptions
 

@@ -4,6 +4,7 @@ import errno
 from pathlib import Path
 
 import pytest
+
 from pianofarm_common.errors import BadOption, BadSettings, DiskFull, NotFound, Permanent, ServiceUnavailable
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import LocalBlobStore, S3BlobStore, audio_object, dry_object, midi_object, sidecar_object

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from pianofarm_common.ledger import Depth
 from pianofarm_common.ledger.census import Census, ClassCensus
 from pianofarm_common.metrics import FarmMetrics, WorkerMetrics

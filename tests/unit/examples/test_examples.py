@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from pianofarm_common.midi import MidiLimits, read_performance
 from pianofarm_worker.synth.published.conditioning import conditioning
 

@@ -5,6 +5,7 @@ import heapq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pianofarm.cli.cost import parse_speeds
 from pianofarm.cost import break_even, estimate, offers
 from pianofarm.prices import HOURS_PER_YEAR, PriceTable

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from pianofarm.destination import arriving, check_writable
 from pianofarm_common.errors import BadOption, DiskFull
 

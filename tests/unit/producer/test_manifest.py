@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from pianofarm.manifest import expand
 from pianofarm_common.errors import BadMidi, BadOption
 from pianofarm_common.renders import PriorityClass

@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
-from pianofarm_common.settings import Settings
 from pydantic import SecretStr
+
+from pianofarm_common.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 VARIABLES = {f"PIANOFARM_{name.upper()}" for name in Settings.model_fields}

@@ -2,6 +2,7 @@
 
 import pretty_midi
 import pytest
+
 from pianofarm.submission import midi_bytes, name_of, parse_options, parse_priority
 from pianofarm_common.errors import BadMidi, BadOption
 from pianofarm_common.midi import MidiLimits, read_performance

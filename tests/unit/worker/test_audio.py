@@ -4,6 +4,7 @@ import io
 import numpy as np
 import pytest
 import soundfile
+
 from pianofarm_common.renders import RenderOptions
 from pianofarm_worker import audio
 from pianofarm_worker.containers import MEDIA_TYPES

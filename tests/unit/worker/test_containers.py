@@ -4,6 +4,7 @@ import time
 import numpy as np
 import pytest
 import soundfile
+
 from pianofarm_common.errors import BadOption
 from pianofarm_worker import containers
 from pianofarm_worker.containers import write_flac, write_ogg, write_wav

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from pianofarm_common.errors import BadSettings
 from pianofarm_common.settings import Settings
 from pianofarm_worker import devices

@@ -1,6 +1,7 @@
 import numpy as np
 import pyloudnorm
 import pytest
+
 from pianofarm_worker.loudness import loudness_lufs
 
 

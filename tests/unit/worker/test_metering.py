@@ -5,15 +5,16 @@ import socket
 import urllib.request
 
 import pytest
+
 from pianofarm_common.errors import QualityGateFailed
 from pianofarm_common.ledger import Claim
 from pianofarm_common.metrics import WorkerMetrics
 from pianofarm_common.renders import PriorityClass, RenderKey, RenderResult, RenderSpec
 from pianofarm_common.settings import Settings
+from pianofarm_common.speedometer import REMEMBERED, Speedometer
 from pianofarm_worker.device_stats import DeviceStats, GpuMeter, ProcessMeter, meter_of
 from pianofarm_worker.metering import MeteredMaker, serve_metrics, watch_device
 from pianofarm_worker.pulse import Hold
-from pianofarm_common.speedometer import REMEMBERED, Speedometer
 from pianofarm_worker.stopping import StopSign
 
 SPEC = RenderSpec(performance_sha256="0" * 64, model_digest="1" * 64, model_name="default", audio_s=10.0)

@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from pianofarm_common import midi
 from pianofarm_common.errors import QualityGateFailed
 from pianofarm_common.midi import MidiLimits, Performance

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pianofarm_common.errors import BadModel
 
 #: Philox gives four 64-bit words a counter step; a sample takes half a word.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pianofarm_common.errors import BadModel
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import ModelInfo

@@ -3,6 +3,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from pianofarm_worker.synth.additive import Additive
 from pianofarm_worker.synth.partials import PartialTables
 

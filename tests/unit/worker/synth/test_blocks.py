@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from pianofarm_worker.synth.blocks import Reblock
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from pianofarm_common.errors import BadModel
 from pianofarm_worker.synth.feedback_delay import FeedbackDelayNetwork
 from pianofarm_worker.synth.reverb import Convolver, with_dry

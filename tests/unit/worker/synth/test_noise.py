@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from pianofarm_common.errors import BadModel
 from pianofarm_worker.synth.noise import FilteredNoise, summed_magnitudes, uniform_noise
 

@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from pianofarm_worker.synth.reverb import Convolver, with_dry
 
 

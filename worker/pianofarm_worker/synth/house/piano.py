@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pianofarm_common.errors import BadModel, BadOption
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import CONFIG_FILE, WEIGHTS_FILE, ModelInfo
 from pianofarm_common.renders import RenderOptions
-
 from pianofarm_worker.synth.house.engine import DEFAULT_BLOCK, Engine
 from pianofarm_worker.synth.house.room import room_response
 from pianofarm_worker.synth.house.score import Score, make_score

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pianofarm_common.errors import BadModel
 from pianofarm_common.models import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, ModelInfo, read_model
-
 from pianofarm_worker.synth.published.configs import PUBLISHED, PublishedConfig
 from pianofarm_worker.synth.published.variables import Variable, variables
 

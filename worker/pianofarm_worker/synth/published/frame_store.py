@@ -9,6 +9,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
 from pianofarm_common.errors import DiskFull
 
 #: Held in memory up to this size: 50 s of the raw controls of dafx22. A file costs nothing you could measure, but needs a disk.

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
 from pianofarm_common.errors import BadModel, BadOption
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import CONFIG_FILE, WEIGHTS_FILE, ModelInfo
 from pianofarm_common.renders import RenderOptions
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
-
 from pianofarm_worker.synth.piano import Piano, Progress, Rendering
 from pianofarm_worker.synth.published.conditioning import conditioning
 from pianofarm_worker.synth.published.configs import PublishedConfig

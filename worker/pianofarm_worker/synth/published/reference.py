@@ -17,8 +17,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from pianofarm_common.errors import BadSettings
 
+from pianofarm_common.errors import BadSettings
 from pianofarm_worker.synth.published.configs import PublishedConfig
 from pianofarm_worker.synth.published.room import learned_response
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pianofarm_common.midi import Performance
 
 _SUSTAIN, _DOWN = 64, 64

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import DEFAULT_MODEL, PACKAGED_DIR, read_model
 from pianofarm_worker.synth.house.piano import HousePiano

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from pianofarm_common.errors import BadModel, BadOption
 from pianofarm_common.models import DEFAULT_MODEL, PACKAGED_DIR, WEIGHTS_FILE, read_model
 from pianofarm_common.renders import RenderOptions

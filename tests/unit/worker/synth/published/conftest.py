@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from pianofarm_common.models import ModelInfo, read_model
 from pianofarm_worker.synth import backend
 from pianofarm_worker.synth.published.checkpoints import import_checkpoint, write_model

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pianofarm_common.midi import MidiLimits, Performance, read_performance
 from pianofarm_worker.synth.published.conditioning import conditioning
 from pianofarm_worker.synth.published.voices import VoiceAllocator

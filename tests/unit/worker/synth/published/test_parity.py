@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from pianofarm_worker.synth.published.configs import PublishedConfig
 from pianofarm_worker.synth.published.release import extend_pitch
 from pianofarm_worker.synth.published.tuning import tuning_tables

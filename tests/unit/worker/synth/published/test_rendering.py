@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from pianofarm_common.errors import BadModel, BadOption, Cancelled
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import read_model
@@ -137,8 +138,9 @@ def test_progress_goes_from_0_to_1_and_may_stop_the_render(piano):
 def test_damaged_weights_are_named(small_model, tmp_path):
     import shutil
 
-    from pianofarm_worker.synth.published.piano import PublishedPiano
     from safetensors.numpy import load_file, save_file
+
+    from pianofarm_worker.synth.published.piano import PublishedPiano
 
     folder = tmp_path / "damaged"
     shutil.copytree(small_model.path, folder)
