@@ -396,6 +396,18 @@ def test_what_is_finished_expires_and_what_is_not_does_not(ledger: Ledger, redis
     }
 
 
+def test_a_finished_batch_that_grows_is_kept_again(ledger: Ledger, redis_url: str) -> None:
+    ledger.adopt([result(spec(1))])
+    submit(ledger, 1)
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        names = [f"{{pianofarm}}:{kind}:batch" for kind in ("batch", "batchjobs", "events")]
+        assert all(client.ttl(name) > 0 for name in names)
+        open_ = submit(ledger, 2)
+        assert all(client.ttl(name) == -1 for name in names)
+        ledger.cancel_job(open_.job_id)
+        assert all(client.ttl(name) > 0 for name in names)
+
+
 def test_a_lost_memory_is_rebuilt_from_sidecars(ledger: Ledger) -> None:
     waiting = submit(ledger, 1)
     results = [result(spec(number)) for number in (1, 2)]
