@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from pianofarm.cli import cost, demo, doctor, farm, jobs, models, render, submit, worker
+from pianofarm.cli import cost, demo, doctor, farm, jobs, models, quarantine, render, submit, top, worker
 from pianofarm_common.errors import Permanent, PianofarmError
 
 EXIT_SOME_FAILED, EXIT_USER, EXIT_SERVICE, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -29,9 +29,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (render, farm, submit, jobs, worker, demo, doctor, cost):
+for module in (render, farm, submit, jobs, worker, demo, doctor, top, cost):
     module.register(app)
 app.add_typer(models.app, name="models")
+app.add_typer(quarantine.app, name="quarantine")
 
 
 def _print_version(value: bool) -> None:

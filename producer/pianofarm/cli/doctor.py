@@ -39,18 +39,18 @@ def doctor(
     json: shared.Json = False,
 ) -> None:
     """Check Redis, storage, workers, GPU, array libraries and model, and say what to do. Exit code 0 where all is well."""
-    from pianofarm.cli.terminal import divert_native_messages, print_json
+    from pianofarm.cli.terminal import native_messages_in, print_json
     from pianofarm_common.settings import Settings
 
     settings = Settings.load()
-    divert_native_messages(settings.state_dir / "logs" / "doctor.log")
     code = 0
-    for finding in _findings(settings, render=render):
-        code = max(code, finding.code)
-        if json:
-            print_json(asdict(finding))
-        else:
-            print(f"{finding.verdict:<5} {finding.part:<10} {finding.text}", flush=True)
+    with native_messages_in(settings.state_dir / "logs" / "doctor.log"):
+        for finding in _findings(settings, render=render):
+            code = max(code, finding.code)
+            if json:
+                print_json(asdict(finding))
+            else:
+                print(f"{finding.verdict:<5} {finding.part:<10} {finding.text}", flush=True)
     raise typer.Exit(code)
 
 

@@ -76,7 +76,7 @@ def import_checkpoint(
     json: shared.Json = False,
 ) -> None:
     """Import a published checkpoint; its architecture is recognised from its variables."""
-    from pianofarm.cli.terminal import divert_native_messages, print_json, say
+    from pianofarm.cli.terminal import native_messages_in, print_json, say
     from pianofarm.models import import_model
     from pianofarm_common.errors import BadModel, BadOption
     from pianofarm_common.settings import Settings
@@ -94,8 +94,8 @@ def import_checkpoint(
     destination = state_dir / "models" / called
     if destination.exists():
         raise BadOption(f"a model {called!r} is there already ({destination}): choose another --name or remove it")
-    divert_native_messages(state_dir / "logs" / "models.log")
-    model = import_model(folder, destination, called)
+    with native_messages_in(state_dir / "logs" / "models.log"):
+        model = import_model(folder, destination, called)
     if json:
         print_json(_facts(model))
     else:
@@ -108,7 +108,7 @@ def import_checkpoint(
 @app.command()
 def verify(model: Name = "default", json: shared.Json = False) -> None:
     """Check a model's files, load it and render a short chord with it."""
-    from pianofarm.cli.terminal import divert_native_messages, print_json
+    from pianofarm.cli.terminal import native_messages_in, print_json
     from pianofarm.models import require_worker
     from pianofarm_common.models import find_model
     from pianofarm_common.settings import Settings
@@ -116,10 +116,10 @@ def verify(model: Name = "default", json: shared.Json = False) -> None:
     settings = Settings.load()
     found = find_model(model, settings.state_dir)
     require_worker()
-    divert_native_messages(settings.state_dir / "logs" / "models.log")
     from pianofarm.trial import render_chord
 
-    trial = render_chord(found, settings)
+    with native_messages_in(settings.state_dir / "logs" / "models.log"):
+        trial = render_chord(found, settings)
     if json:
         print_json({**_facts(found), **asdict(trial)})
     else:

@@ -35,7 +35,7 @@ def render(
     json: shared.Json = False,
 ) -> None:
     """Render a MIDI file to audio in this process: no farm, no services."""
-    from pianofarm.cli.terminal import Meter, divert_native_messages, duration_text, print_json, say
+    from pianofarm.cli.terminal import Meter, duration_text, native_messages_in, print_json, say
     from pianofarm.solo import Request, render_file
     from pianofarm_common.settings import Settings
 
@@ -52,9 +52,9 @@ def render(
         dry=dry is not None,
     )
     settings = Settings.load()
-    divert_native_messages(settings.state_dir / "logs" / "render.log")
     request = Request(midi=midi, output=output, dry=dry, model=model, options=given, backend=backend)
-    with Meter("rendering", 1.0, quiet=json) as meter:
+    native_log = settings.state_dir / "logs" / "render.log"
+    with native_messages_in(native_log), Meter("rendering", 1.0, quiet=json) as meter:
         report = render_file(request, settings, meter.update)
     if json:
         print_json(report.as_json())

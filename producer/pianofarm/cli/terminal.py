@@ -6,6 +6,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,7 +32,8 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def divert_native_messages(log: Path) -> None:
+@contextmanager
+def native_messages_in(log: Path) -> Iterator[None]:
     """Send what libraries written in C++ print on their own to a file; Python's standard error stays where it is.
 
     TensorFlow 2.21 prints lines about itself before any of its settings for silence apply.
@@ -40,10 +43,18 @@ def divert_native_messages(log: Path) -> None:
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     except OSError:
         target = os.open(os.devnull, os.O_WRONLY)
-    sys.stderr.flush()
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    before, real = sys.stderr, os.dup(2)
+    before.flush()
+    if before is sys.__stderr__:
+        sys.stderr = os.fdopen(real, "w", buffering=1, closefd=False)
     os.dup2(target, 2)
     os.close(target)
+    try:
+        yield
+    finally:
+        os.dup2(real, 2)
+        sys.stderr = before
+        os.close(real)
 
 
 def print_json(value: Any) -> None:
