@@ -8,3 +8,6 @@ find "$packages/botocore/data" -mindepth 1 -maxdepth 1 -type d \
 rm -rf "$packages"/boto3/data/[!s]* "$packages"/boto3/examples
 find "$packages" -type d -name tests -path '*/numpy/*' -prune -exec rm -rf {} +
 find "$packages" -name '*.pyi' -delete
+# The sound font of a synthesizer that we do not use, and libraries for linkers.
+rm -f "$packages"/pretty_midi/*.sf2
+find "$packages" -name '*.a' -delete

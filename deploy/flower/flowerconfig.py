@@ -23,4 +23,4 @@ natural_time = False
 enable_events = True
 # A view: workers are stopped and scaled by what runs them, renders are cancelled with `pianofarm cancel`.
 read_only = True
-inspect_timeout = 3000
+inspect_timeout = 3000.0
