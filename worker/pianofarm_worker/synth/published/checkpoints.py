@@ -109,7 +109,7 @@ def read_checkpoint(source: Path) -> tuple[PublishedConfig, dict[str, NDArray[np
         }
         config = recognise(shapes, str(source))
         weights = {v.name: _read(reader, v) for v in variables(config)}
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+    except (tf.errors.OpError, RuntimeError, ValueError, LookupError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadModel(f"{source}: the checkpoint is damaged or incomplete: {first_line} (fetch it again)") from None
     return config, weights
