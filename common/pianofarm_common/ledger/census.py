@@ -30,6 +30,7 @@ class ClassCensus:
 class Census:
     """The whole farm at one moment."""
 
+    at: float  #: seconds since the epoch by the clock of Redis
     classes: dict[PriorityClass, ClassCensus]
     backoff_renders: int  #: waiting for another try; among the queued as well
     quarantined_renders: int
@@ -83,6 +84,7 @@ class CensusTaker:
             for name, length, age in zip(PriorityClass, lengths, oldest, strict=True)
         }
         return Census(
+            now_ms / 1000.0,
             classes,
             int(backoff),
             int(quarantined),

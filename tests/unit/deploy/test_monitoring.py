@@ -41,7 +41,7 @@ class Empty:
 
     def take(self) -> Census:
         nothing = ClassCensus(Depth(0, 0.0, 0, 0.0), 0, 0.0)
-        return Census(dict.fromkeys(PriorityClass, nothing), 0, 0, 0, 1, 0, 0)
+        return Census(0.0, dict.fromkeys(PriorityClass, nothing), 0, 0, 0, 1, 0, 0)
 
     def workers(self) -> list:
         return []
