@@ -12,6 +12,7 @@ from typing import Self
 from prometheus_client import PlatformCollector, ProcessCollector, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 
+from pianofarm_common.errors import Cancelled, LeaseLost
 from pianofarm_common.ledger import Claim, Ledger, Refusal
 from pianofarm_common.logs import get_logger
 from pianofarm_common.metrics import WorkerMetrics
@@ -53,7 +54,8 @@ class MeteredLedger(Ledger):
         """As `Ledger.commit`."""
         try:
             super().commit(key, token, result)
-        except Exception as error:
+        except (Cancelled, LeaseLost) as error:
+            # A service that is away for a moment is tried again, and no end.
             if self.metrics is not None:
                 self.metrics.ended(error)
             raise
