@@ -69,14 +69,15 @@ def separate(
             weight.sum(axis=1), 1e-9
         )
         envelope = (10 * np.log10(power + 1e-24)).transpose(1, 0, 2).astype(np.float32)
+    # Where a noise is not heard, what is measured is hiss, of which a chord must not pile up a note's worth each.
+    bound = np.median(loudest, axis=1) - (6.0 if noise else 0.0)
+    lowest_db = -160.0 if noise else -120.0
     return Separated(
         gain_db=gain,
         gain_weight=loud.sum(axis=(0, 3)).T,
         envelope_db=envelope,
         envelope_weight=weight.mean(axis=1).transpose(1, 0, 2),
-        bound_db=np.asarray(
-            np.maximum(np.median(loudest, axis=1), -160.0 if noise else -120.0).transpose(1, 0, 2), np.float32
-        ),
+        bound_db=np.asarray(np.maximum(bound, lowest_db).transpose(1, 0, 2), np.float32),
     )
 
 

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pianofarm_common.models import DEFAULT_MODEL, PACKAGED_DIR
-from pianofarm_worker.synth.house.layout import Layout
 
+from pianofarm_common.models import DEFAULT_MODEL, PACKAGED_DIR
 from pianofarm_training.analysis import KeyAnalysis, analyse
 from pianofarm_training.card import model_card
 from pianofarm_training.data import DEFAULT_DATA_DIR
 from pianofarm_training.export import export, tuning_parameters
+from pianofarm_training.releases import release_levels
 from pianofarm_training.room import CENTRES_HZ, decay_times_s
 from pianofarm_training.samples import SampleSet, salamander
+from pianofarm_worker.synth.house.layout import Layout
 
 #: Layers the networks never see, so that the measurements mean something; indices, softest first.
 HELD_OUT_LAYERS = (3, 7, 11)
@@ -68,7 +69,7 @@ def train(
         name: of the model.
         licence: of the model.
         seed: of the networks' first weights.
-        size: of the networks (`fit.Size`); None: the usual one.
+        size: of the networks (`initial.Size`); None: the usual one.
         held_out: layers that are not learned from.
         n_processes: keys analysed at a time.
     """
@@ -78,12 +79,23 @@ def train(
     print(f"analysis of {len(samples.files)} recordings: {time.monotonic() - started:.0f} s", flush=True)
     t60_s = decay_times_s(samples.releases) if samples.releases else np.full(len(CENTRES_HZ), TYPICAL_T60_S, np.float32)
     room = {"room.t60_s": t60_s, "room.at_hz": np.array(CENTRES_HZ, np.float32)}
-    from pianofarm_training.fit import Size, fit
+    release_db, release_s = release_levels(samples.releases, layout)
+    from pianofarm_training.fit import fit
+    from pianofarm_training.initial import Size
 
     size = size or Size()
     velocities = [v for layer, v in enumerate(samples.velocities) if layer not in held_out]
     started = time.monotonic()
-    learned = fit([without_layers(a, held_out) for a in analyses], velocities, layout, size, seed=seed)
+    learned = fit(
+        [without_layers(a, held_out) for a in analyses],
+        velocities,
+        release_db,
+        release_s,
+        layout,
+        size,
+        seed=seed,
+        stages_dir=work_dir / "stages",
+    )
     fit_s = time.monotonic() - started
     print(f"fit: {fit_s:.0f} s", flush=True)
     parameters = learned | tuning_parameters(analyses) | room

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pianofarm_common.midi import Performance
 
 FloatArray = NDArray[np.float64]
@@ -94,6 +95,13 @@ def damped_from_s(performance: Performance, sustain: Contact, end_s: float) -> F
         caught = (performance.onset_s <= pressed_s) & ((released > pressed_s) | free)
         damped_from = np.where(caught, np.maximum(damped_from, release_s), damped_from)
     return damped_from
+
+
+def release_part(performance: Performance, pitch: NDArray[np.integer]) -> FloatArray:
+    """Part of the release noise's power that is heard: all of it where a damper falls, a quarter where only the key rises."""
+    times, values = control_steps(performance, SUSTAIN)
+    force = contact(values[np.searchsorted(times, performance.offset_s, side="right") - 1])
+    return np.asarray(0.25 + 0.75 * force * (pitch <= HIGHEST_DAMPED_PITCH))
 
 
 def restruck_s(performance: Performance) -> FloatArray:

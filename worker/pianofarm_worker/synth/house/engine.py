@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianofarm_worker.synth.house.dampers import una_corda_gain
-from pianofarm_worker.synth.house.grains import Basis, overlap
+from pianofarm_worker.synth.house.grains import Basis, halves
 from pianofarm_worker.synth.house.noise_bus import NoiseBus
 from pianofarm_worker.synth.house.score import Score
 from pianofarm_worker.synth.house.tables import SILENCE_DB, STRIDE, KeyTable, KeyTables
@@ -21,10 +21,10 @@ from pianofarm_worker.synth.house.tables import SILENCE_DB, STRIDE, KeyTable, Ke
 Float32Array = NDArray[np.float32]
 
 #: Samples a block; long ones cost less, as a note is set up once a block.
-DEFAULT_BLOCK = 1 << 17
+DEFAULT_BLOCK = 1 << 18
 
-#: Longest product at once, in frames: its results stay in the cache.
-_ROWS = 512
+#: Hops of a note that are one product, with as many partials as are audible when it begins; a multiple of STRIDE.
+_ROWS = 256
 
 _NEPER_DB = 8.685889638
 
@@ -36,6 +36,7 @@ class _Voice:
     note: int
     table: KeyTable
     gain: Float32Array  #: [n_partials]
+    silence_db: Float32Array  #: [n_partials], levels at velocity 127 that are just not heard
     noise_gain: Float32Array  #: [n_bands], power
     onset: int  #: sample
     n_hops: int  #: until its partials are silent
@@ -67,6 +68,8 @@ class Engine:
         self._voices: list[_Voice] = []
         self._n_started = 0
         self._silent_after = self._silences()
+        self._released = np.argsort(score.released_s, kind="stable")  # notes by when their keys go up
+        self._n_released = 0
 
     @property
     def end(self) -> int:
@@ -84,9 +87,12 @@ class Engine:
         """
         spill = np.zeros((self._n_channels, self._hop), np.float32)
         for start in range(0, n_samples, self._block):
+            # Falling halves of the windows are added forwards, rising ones backwards (see `grains.halves`).
             sound = np.zeros((self._n_channels, self._block + self._hop), np.float32)
-            sound[:, : self._hop] = spill
-            self._play(sound, start)
+            backwards = np.zeros((self._n_channels, self._block + self._hop + 1), np.float32)
+            self._play(sound, backwards, start)
+            sound += backwards[:, :0:-1]
+            sound[:, : self._hop] += spill
             spill = sound[:, self._block :].copy()
             sound = sound[:, : self._block]
             sound += self._noise.play(start, self._block)
@@ -100,14 +106,14 @@ class Engine:
         for note, (pitch, velocity) in enumerate(zip(score.pitch, score.velocity, strict=True)):
             table = self._tables[int(pitch)]
             silent[0, note] = (table.n_frames_at(int(velocity)) - 1) * self._hop
-            silent[1, note] = table.noise.shape[1] * self._noise.hop
-            peak_db[note] = table.later_peak_db[0] + 20 * np.log10(table.gain[velocity].max())
+            silent[1, note] = table.n_noise_frames_at(int(velocity)) * self._noise.hop
+            peak_db[note] = table.peak_db(int(velocity))
         to_lose = np.maximum(peak_db - SILENCE_DB, 1.0) / _NEPER_DB
         damped_s = np.maximum(score.damped_by(to_lose) - score.onset_s, 0.0)
         damped = np.minimum(damped_s * rate_hz, 1e12).astype(np.int64) + 2 * self._hop
         return np.asarray(np.minimum(silent, damped))
 
-    def _play(self, sound: Float32Array, start: int) -> None:
+    def _play(self, sound: Float32Array, backwards: Float32Array, start: int) -> None:
         """Add every voice's part of a block, and its noise to the bus."""
         end = start + self._block
         until = int(np.searchsorted(self._onset, end))
@@ -116,11 +122,26 @@ class Engine:
         self._n_started = until
         for voice in self._voices:
             first, last = voice.next_hop, min(voice.n_hops, -(-(end - voice.onset) // self._hop))
-            for low in range(first, last, _ROWS):
-                self._add(voice, low, min(low + _ROWS, last), sound, start)
+            for group in range(first - first % _ROWS, last, _ROWS):
+                n = self._n_audible(voice, group)
+                self._add(voice, n, max(first, group), min(group + _ROWS, last), (sound, backwards), start)
             voice.next_hop = max(first, last)
             self._add_noise(voice, end)
+        self._release(end)
         self._voices = [v for v in self._voices if v.next_hop < v.n_hops or v.next_noise < v.n_noise]
+
+    def _release(self, end: int) -> None:
+        """The noises of the keys that go up before a block's end."""
+        score, bus = self._score, self._noise
+        while self._n_released < len(self._released):
+            note = int(self._released[self._n_released])
+            if score.released_s[note] * self._rate_hz >= end:
+                return
+            self._n_released += 1
+            noise = self._tables.release(int(score.pitch[note]))
+            if noise is not None:
+                first_frame = -(-int(score.released_s[note] * self._rate_hz) // bus.hop)
+                bus.add(first_frame, noise[: self._n_channels] * np.float32(score.release_part[note]))
 
     def _strike(self, note: int) -> _Voice:
         score = self._score
@@ -131,33 +152,49 @@ class Engine:
             noise_gain = noise_gain * np.float32(10 ** (-0.3 * score.soft[note]))
         partials, noise = (int(n) for n in self._silent_after[:, note])
         n_hops, n_noise = max(1, partials // self._hop), max(1, noise // self._noise.hop)
-        return _Voice(note, table, gain, noise_gain, int(self._onset[note]), n_hops, n_noise)
+        silence_db = SILENCE_DB - 20 * np.log10(gain + 1e-9)
+        return _Voice(note, table, gain, silence_db, noise_gain, int(self._onset[note]), n_hops, n_noise)
 
-    def _add(self, voice: _Voice, low: int, high: int, sound: Float32Array, start: int) -> None:
-        """Hops low..high - 1 of a voice's partials."""
+    def _n_audible(self, voice: _Voice, hop: int) -> int:
+        """Partials of a voice that are heard from a hop on."""
+        kept = self._kept(voice, hop, hop + 1)
+        lost_db = 0.0 if kept is None else -20 * float(np.log10(kept[0, 0] + 1e-9))
+        audible = np.flatnonzero(voice.table.later_db[hop // STRIDE] > voice.silence_db + lost_db)
+        return int(audible[-1]) + 1 if len(audible) else 0
+
+    def _add(
+        self, voice: _Voice, n: int, low: int, high: int, into: tuple[Float32Array, Float32Array], start: int
+    ) -> None:
+        """Hops low..high - 1 of a voice's first n partials."""
+        if n == 0:
+            return
         table, hop = voice.table, self._hop
-        n = int(table.n_audible[low // STRIDE])
+        kept = self._kept(voice, low, high + 1)
         gain = voice.gain[:n, None]
         basis = Basis(table.basis.cosine[:n] * gain, table.basis.sine[:n] * gain)
-        kept = self._kept(voice, low, high + 1)
         at = voice.onset + low * hop - start
         for channel in range(self._n_channels):
             real, imaginary = table.real[channel, low : high + 1, :n], table.imaginary[channel, low : high + 1, :n]
             if kept is not None:
                 real, imaginary = real * kept, imaginary * kept
-            part = overlap(real, imaginary, basis)
+            falling, rising = halves(real, imaginary, basis)
             rise = table.rise[low:high]
-            part[: len(rise)] *= rise
-            sound[channel, at : at + part.size] += part.ravel()
+            falling[: len(rise)] *= rise
+            rising[::-1][: len(rise), 1:] *= rise[:, :0:-1]
+            forwards, backwards = into
+            forwards[channel, at : at + falling.size] += falling.ravel()
+            at_back = forwards.shape[1] - at - falling.size
+            backwards[channel, at_back : at_back + rising.size].reshape(rising.shape)[:] += rising
 
     def _kept(self, voice: _Voice, low: int, high: int) -> Float32Array | None:
         """What damping leaves of frames low..high - 1, [n_frames, 1]; None where that is all.
 
         A frame hears of pedals and keys one hop late: that keeps the engine causal, and felt takes longer to fall.
         """
+        if self._score.is_free(voice.note, (voice.onset + (high - 2) * self._hop) / self._rate_hz):
+            return None
         time_s = (voice.onset + np.arange(low - 1, high - 1) * self._hop) / self._rate_hz
-        taken = self._score.damping(voice.note, time_s)
-        return np.exp(-taken).astype(np.float32)[:, None] if taken[-1] > 0 else None
+        return np.exp(-self._score.damping(voice.note, time_s)).astype(np.float32)[:, None]
 
     def _add_noise(self, voice: _Voice, end: int) -> None:
         """The noise powers of a voice up to a block's end."""
@@ -167,9 +204,9 @@ class Engine:
         if high <= low:
             return
         voice.next_noise = high
-        time_s = (first_frame + np.arange(low, high)) * (bus.hop / self._rate_hz)
-        taken = self._score.damping(voice.note, time_s - self._hop / self._rate_hz)
-        kept = np.exp(-2 * taken).astype(np.float32)[:, None] if taken[-1] > 0 else None
-        for channel in range(self._n_channels):
-            power = table.noise[channel, low:high] * voice.noise_gain
-            bus.add(channel, first_frame + low, power if kept is None else power * kept)
+        power = table.noise[: self._n_channels, low:high] * voice.noise_gain
+        late_s = self._hop / self._rate_hz
+        if not self._score.is_free(voice.note, (first_frame + high - 1) * (bus.hop / self._rate_hz) - late_s):
+            time_s = (first_frame + np.arange(low, high)) * (bus.hop / self._rate_hz) - late_s
+            power *= np.exp(-2 * self._score.damping(voice.note, time_s)).astype(np.float32)[:, None]
+        bus.add(first_frame + low, power)

@@ -57,6 +57,28 @@ def advance(
     return np.asarray(amplitude * turn, np.complex64)
 
 
+def halves(real: Float32Array, imaginary: Float32Array, basis: Basis) -> tuple[Float32Array, Float32Array]:
+    """Both halves of every grain, to be added up.
+
+    Args:
+        real: [n_frames, n_partials], real parts of the amplitudes, phases advanced.
+        imaginary: the same shape, imaginary parts.
+        basis: of the same partials.
+
+    Returns:
+        Two arrays [n_frames - 1, hop] float32. The first runs forwards: row i is what frame i adds from its time on. The
+        second runs backwards in time from the last frame: row i is what frame n_frames - 1 - i adds before its time, the
+        nearest sample first, after a leading zero for that time itself. Turning it round here would cost half as much as the
+        products do.
+    """
+    even = real @ basis.cosine
+    odd = imaginary @ basis.sine
+    falling = even[:-1] - odd[:-1]
+    even += odd
+    even[:, 0] = 0.0
+    return falling, even[:0:-1]
+
+
 def overlap(real: Float32Array, imaginary: Float32Array, basis: Basis) -> Float32Array:
     """Sound between consecutive frames.
 
@@ -68,9 +90,6 @@ def overlap(real: Float32Array, imaginary: Float32Array, basis: Basis) -> Float3
     Returns:
         [n_frames - 1, hop] float32: the sound from each frame to the next.
     """
-    even = real @ basis.cosine
-    odd = imaginary @ basis.sine
-    sound = even[:-1] - odd[:-1]
-    even += odd
-    sound[:, 1:] += even[1:, :0:-1]
-    return sound
+    falling, backwards = halves(real, imaginary, basis)
+    falling[:, 1:] += backwards[::-1, :0:-1]
+    return falling

@@ -36,19 +36,20 @@ class NoiseBus:
         """Frames that begin before a sample."""
         return -(-sample // self.hop)
 
-    def add(self, channel: int, frame: int, power: Float32Array) -> None:
+    def add(self, frame: int, power: Float32Array) -> None:
         """Add a note's powers.
 
         Args:
-            channel: 0 or 1.
             frame: the first one's number; not one that was played already.
-            power: [n_frames, n_bands], full scale^2 per Hz.
+            power: [n_channels, n_frames, n_bands], full scale^2 per Hz.
         """
         row = frame - self._first
-        missing = row + len(power) - self._power.shape[1]
-        if missing > 0:
-            self._power = np.pad(self._power, ((0, 0), (0, missing), (0, 0)))
-        self._power[channel, row : row + len(power)] += power
+        end = row + power.shape[1]
+        if end > self._power.shape[1]:
+            more = np.zeros((self._n_channels, 2 * end, self._power.shape[2]), np.float32)
+            more[:, : self._power.shape[1]] = self._power
+            self._power = more
+        self._power[:, row:end] += power
 
     def play(self, start: int, n_samples: int) -> Float32Array:
         """Noise for samples start .. start + n_samples - 1, each call going on where the last one ended.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pianofarm_common.midi import Performance
 
+from pianofarm_common.midi import Performance
 from pianofarm_worker.synth.house import dampers
 
 FloatArray = NDArray[np.float64]
@@ -26,22 +26,32 @@ class Score:
     soft: FloatArray  #: [n_notes], una corda, 0..1
     damper_rate: FloatArray  #: [n_notes], nepers a second under a resting damper
     damped_from_s: FloatArray  #: [n_notes], when the damper may fall
+    damped_from_contact_s: FloatArray  #: [n_notes], the pedal's integral at that time
+    released_s: FloatArray  #: [n_notes], when the key goes up
+    release_part: FloatArray  #: [n_notes], how much of the release noise is heard, a part of its power
     restruck_s: FloatArray  #: [n_notes], when the same key is struck again, or infinity
     sustain: dampers.Contact
     end_s: float  #: where the performance ends: all keys and pedals up
     dropped_notes: int  #: notes outside the keyboard
 
     def damping(self, note: int, time_s: NDArray[np.floating]) -> FloatArray:
-        """Nepers that felt and hammer have taken from a note by these times. [n_times]"""
+        """Nepers that felt and hammer have taken from a note by these times. [n_times]
+
+        Args:
+            note: its index.
+            time_s: [n_times], rising.
+        """
         rate = self.damper_rate[note]
-        if rate > 0:
-            since = self.sustain.at(time_s) - self.sustain.at(self.damped_from_s[note : note + 1])
-            taken = rate * np.maximum(since, 0.0)
-        else:
-            taken = np.zeros(len(time_s))
-        if np.isfinite(self.restruck_s[note]):
+        taken = np.zeros(len(time_s))
+        if rate > 0 and time_s[-1] > self.damped_from_s[note]:
+            taken += rate * np.maximum(self.sustain.at(time_s) - self.damped_from_contact_s[note], 0.0)
+        if time_s[-1] > self.restruck_s[note]:
             taken += dampers.RESTRIKE_RATE * np.maximum(time_s - self.restruck_s[note], 0.0)
-        return np.asarray(taken)
+        return taken
+
+    def is_free(self, note: int, time_s: float) -> bool:
+        """True where neither felt nor hammer has touched a note's strings by this time."""
+        return bool(time_s <= self.damped_from_s[note] and time_s <= self.restruck_s[note])
 
     def damped_by(self, nepers: FloatArray) -> FloatArray:
         """When each note has lost this much; infinity where it never does. [n_notes]
@@ -49,7 +59,7 @@ class Score:
         Args:
             nepers: [n_notes], > 0.
         """
-        start = self.sustain.at(self.damped_from_s)
+        start = self.damped_from_contact_s
         with np.errstate(divide="ignore"):
             by_felt = self.sustain.reaches(start + nepers / self.damper_rate)
         by_felt = np.where(self.damper_rate > 0, by_felt, np.inf)
@@ -69,14 +79,19 @@ def make_score(performance: Performance, duration_s: float | None) -> Score:
     on_keyboard = (pitch >= LOWEST_PITCH) & (pitch <= HIGHEST_PITCH)
     played = on_keyboard & (performance.onset_s < end_s)
     order = np.flatnonzero(played)[np.argsort(performance.onset_s[played], kind="stable")]
+    damped_from_s = dampers.damped_from_s(performance, sustain, end_s)
     restruck = dampers.restruck_s(performance)
+    released_s = np.where(performance.offset_s <= end_s, performance.offset_s, np.inf)
     return Score(
         onset_s=performance.onset_s[order],
         pitch=pitch[order],
         velocity=performance.velocity.astype(int)[order],
         soft=dampers.soft_parts(performance)[order],
         damper_rate=dampers.damper_rate(pitch[order]),
-        damped_from_s=dampers.damped_from_s(performance, sustain, end_s)[order],
+        released_s=released_s[order],
+        release_part=dampers.release_part(performance, pitch)[order],
+        damped_from_s=damped_from_s[order],
+        damped_from_contact_s=sustain.at(damped_from_s[order]),
         restruck_s=np.where(restruck < end_s, restruck, np.inf)[order],
         sustain=sustain,
         end_s=end_s,

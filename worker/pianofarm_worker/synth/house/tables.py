@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pianofarm_common.errors import BadModel
 
+from pianofarm_common.errors import BadModel
 from pianofarm_worker.synth.house import network
 from pianofarm_worker.synth.house.bands import band_centres_hz
 from pianofarm_worker.synth.house.grains import Basis, advance, make_basis
@@ -20,11 +20,14 @@ from pianofarm_worker.synth.house.layout import Layout
 
 Float32Array = NDArray[np.float32]
 
-#: What is quieter than this is not synthesized, in dB full scale: below half a step of 16 bits.
-SILENCE_DB = -100.0
+#: A partial quieter than this is not synthesized, in dB full scale: with the output gain, a step of 16 bits.
+SILENCE_DB = -80.0
 
 #: No table is longer.
 LONGEST_S = 30.0
+
+#: Length of a release noise.
+RELEASE_S = 0.44
 
 #: Frames that share one count of audible partials.
 STRIDE = 32
@@ -43,18 +46,27 @@ class KeyTable:
     basis: Basis
     real: Float32Array  #: [2, n_frames, n_partials], real parts of the amplitudes, phases advanced
     imaginary: Float32Array  #: the same shape
-    n_audible: NDArray[np.int_]  #: [n_frames / STRIDE], partials still audible from that frame on
-    later_peak_db: Float32Array  #: [n_frames / STRIDE], loudest level from that frame on, falling
+    later_db: Float32Array  #: [n_frames / STRIDE, n_partials], loudest level from that frame on, falling
     gain: Float32Array  #: [128, n_partials], linear, by velocity
     rise: Float32Array  #: [RISE_HOPS, hop], how the note comes in
     noise: Float32Array  #: [2, n_noise_frames, n_bands], full scale^2 per Hz
+    noise_later_db: Float32Array  #: [n_noise_frames / STRIDE], loudest band's level from that frame on, falling
     noise_gain: Float32Array  #: [128, n_bands], linear power, by velocity
 
     def n_frames_at(self, velocity: int) -> int:
         """Frames until the partials of a note of this velocity are silent."""
-        louder_db = 20 * float(np.log10(self.gain[velocity].max() + 1e-9))
-        strides = int(np.searchsorted(-self.later_peak_db, -(SILENCE_DB - louder_db)))
-        return max(2, min(strides * STRIDE, int(self.real.shape[1])))
+        audible = (self.later_db + 20 * np.log10(self.gain[velocity] + 1e-9)).max(axis=1) > SILENCE_DB
+        return max(2, min(int(audible.sum()) * STRIDE, int(self.real.shape[1])))
+
+    def n_noise_frames_at(self, velocity: int) -> int:
+        """Frames until its noise is silent."""
+        louder_db = 10 * float(np.log10(self.noise_gain[velocity].max() + 1e-9))
+        audible = self.noise_later_db + louder_db > SILENCE_DB
+        return max(1, min(int(audible.sum()) * STRIDE, int(self.noise.shape[1])))
+
+    def peak_db(self, velocity: int) -> float:
+        """Loudest level of a partial of a note of this velocity."""
+        return float((self.later_db[0] + 20 * np.log10(self.gain[velocity] + 1e-9)).max())
 
 
 @dataclass(frozen=True)
@@ -62,10 +74,10 @@ class _Recorded:
     """What the networks say about a recorded key: shared by the keys that are nearest to it."""
 
     amplitude: NDArray[np.complex64]  #: [2, n_frames, n_partials], demodulated
-    n_audible: NDArray[np.int_]
-    later_peak_db: Float32Array
+    later_db: Float32Array
     gain: Float32Array
     noise: Float32Array
+    noise_later_db: Float32Array
     noise_gain: Float32Array
 
 
@@ -88,6 +100,7 @@ class KeyTables:
         self._parameters = parameters
         self._tables: dict[int, KeyTable] = {}
         self._heard: dict[int, _Recorded] = {}
+        self._releases: dict[int, Float32Array] = {}
         try:
             self._recorded = parameters["tuning.pitch"].astype(int)
             self._curves = parameters["curve.f0_hz"], parameters["curve.inharmonicity"]
@@ -100,6 +113,21 @@ class KeyTables:
         if pitch not in self._tables:
             self._tables[pitch] = self._make(pitch)
         return self._tables[pitch]
+
+    def release(self, pitch: int) -> Float32Array | None:
+        """Noise of a key let go, [2, n_frames, n_bands], full scale^2 per Hz; None in a model that knows none."""
+        if "release.time.0.kernel" not in self._parameters:
+            return None
+        if pitch not in self._releases:
+            layout, bands = self.layout, self.layout.bands
+            centres_hz = band_centres_hz(bands.n_bands, layout.sample_rate_hz).astype(np.float32)
+            rows = network.Rows(np.full(bands.n_bands, pitch - LOWEST_PITCH), np.arange(bands.n_bands), centres_hz)
+            time_s = np.arange(int(RELEASE_S * layout.sample_rate_hz / bands.hop), dtype=np.float32)
+            time_s *= np.float32(bands.hop / layout.sample_rate_hz)
+            functions = network.time_functions(self._parameters, "release", time_s, np)
+            level_db = network.noise_db(network.modes(self._parameters, "release", rows, np), functions, time_s, np)
+            self._releases[pitch] = np.ascontiguousarray((10 ** (level_db / 10)).transpose(1, 2, 0), np.float32)
+        return self._releases[pitch]
 
     def _make(self, pitch: int) -> KeyTable:
         """The networks know the recorded keys: a key between two is the nearer one, tuned to its own place."""
@@ -120,11 +148,11 @@ class KeyTables:
             basis=make_basis(frequency_hz, layout.sample_rate_hz, layout.hop),
             real=np.ascontiguousarray(turned.real),
             imaginary=np.ascontiguousarray(turned.imag),
-            n_audible=np.minimum(heard.n_audible, n),
-            later_peak_db=heard.later_peak_db,
+            later_db=heard.later_db[:, :n],
             gain=heard.gain[:, :n],
             rise=layout.rise(float(self._parameters["tuning.rise_s"][key])),
             noise=heard.noise,
+            noise_later_db=heard.noise_later_db,
             noise_gain=heard.noise_gain,
         )
 
@@ -140,25 +168,24 @@ class KeyTables:
         levels_db = network.level_db(found, functions, stride_s, np).max(axis=1)
         later_db = np.maximum.accumulate(levels_db[:, ::-1], axis=1)[:, ::-1]
         n_strides = max(1, int(np.searchsorted(-later_db.max(axis=0), -SILENCE_DB)))
-        audible = later_db[:, :n_strides] > SILENCE_DB
         time_s = np.arange(n_strides * STRIDE + 1, dtype=np.float32) * np.float32(hop_s)
         functions = network.time_functions(parameters, "partial", time_s, np)
         amplitude = network.amplitude(found, functions, time_s, np)
         phase = parameters["tuning.phase"][key, :, :n].T - np.angle(amplitude[:, :, 0])
         amplitude = amplitude * np.exp(1j * phase)[:, :, None]
         gain_db = network.gain_db(parameters, "partial", rows, _VELOCITIES, np)
-        noise, noise_gain = self._noise(key)
+        noise, noise_later_db, noise_gain = self._noise(key)
         return _Recorded(
             amplitude=np.ascontiguousarray(amplitude.transpose(1, 2, 0), np.complex64),
-            n_audible=np.where(audible, np.arange(1, n + 1)[:, None], 1).max(axis=0),
-            later_peak_db=later_db[:, :n_strides].max(axis=0).astype(np.float32),
+            later_db=np.ascontiguousarray(later_db[:, :n_strides].T, np.float32),
             gain=(10 ** (gain_db.T / 20)).astype(np.float32),
             noise=noise,
+            noise_later_db=noise_later_db,
             noise_gain=noise_gain,
         )
 
-    def _noise(self, key: int) -> tuple[Float32Array, Float32Array]:
-        """Noise over time at velocity 127, and its gain by velocity."""
+    def _noise(self, key: int) -> tuple[Float32Array, Float32Array, Float32Array]:
+        """Noise over time at velocity 127, how loud it still gets, and its gain by velocity."""
         parameters, layout = self._parameters, self.layout
         bands = layout.bands
         centres_hz = band_centres_hz(bands.n_bands, layout.sample_rate_hz).astype(np.float32)
@@ -172,11 +199,14 @@ class KeyTables:
         level_db = network.noise_db(network.modes(parameters, "noise", rows, np), functions, time_s, np)
         band_db = 10 * np.log10(np.gradient(centres_hz))[:, None]
         loudest_db = (level_db.max(axis=1) + band_db).max(axis=0)
-        silent = int(np.searchsorted(-np.maximum.accumulate(loudest_db[::-1])[::-1], -SILENCE_DB))
-        until_s = float(time_s[min(silent, len(time_s) - 1)])
-        power = 10 ** (_between(level_db, time_s, np.arange(max(2, int(until_s / hop_s))) * hop_s) / 10)
+        later_db = np.maximum.accumulate(loudest_db[::-1])[::-1]
+        n_strides = max(1, int(float(time_s[max(0, int((later_db > SILENCE_DB).sum()) - 1)]) / hop_s / STRIDE) + 1)
+        frames_s = np.arange(n_strides * STRIDE) * hop_s
+        power = 10 ** (_between(level_db, time_s, frames_s) / 10)
+        strides_db = np.interp(frames_s[::STRIDE], time_s, later_db).astype(np.float32)
         gain_db = network.gain_db(parameters, "noise", rows, _VELOCITIES, np)
-        return np.ascontiguousarray(power.transpose(1, 2, 0), np.float32), (10 ** (gain_db.T / 10)).astype(np.float32)
+        noise_gain = (10 ** (gain_db.T / 10)).astype(np.float32)
+        return np.ascontiguousarray(power.transpose(1, 2, 0), np.float32), strides_db, noise_gain
 
 
 def _between(values: Float32Array, at: Float32Array, wanted: NDArray[np.floating]) -> Float32Array:

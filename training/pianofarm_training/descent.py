@@ -1,0 +1,75 @@
+"""Minimising: Adam, and the Huber loss. Knows nothing of pianos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+#: Parameters by name.
+Arrays = dict[str, Any]
+
+#: Errors beyond this count linearly, in dB.
+HUBER_DB = 3.0
+
+
+def huber(error: Any) -> Any:
+    """Half the square of small errors, linear beyond `HUBER_DB`."""
+    size = jnp.abs(error)
+    return jnp.where(size < HUBER_DB, 0.5 * size**2, HUBER_DB * (size - 0.5 * HUBER_DB))
+
+
+def adam(
+    loss: Callable[..., Any],
+    parameters: Arrays,
+    n_steps: int,
+    peak_rate: float,
+    report: Callable[[int, float], None],
+    batches: NDArray[np.integer] | None = None,
+) -> Arrays:
+    """Minimise with Adam (Kingma and Ba, ICLR 2015), the rate falling along half a cosine, gradients clipped at norm 1.
+
+    Args:
+        loss: of the parameters, and of the step's batch where there are batches.
+        parameters: to start from.
+        n_steps: how many.
+        peak_rate: highest learning rate.
+        report: called with step and loss now and then.
+        batches: [n_steps + 1], the batch of each step.
+    """
+
+    def step(parameters: Arrays, first: Arrays, second: Arrays, number: Any, *batch: Any) -> Any:
+        value, gradient = jax.value_and_grad(loss)(parameters, *batch)
+        norm = jnp.sqrt(sum((g**2).sum() for g in gradient.values()))
+        scale = jnp.minimum(1.0, 1.0 / (norm + 1e-9))
+        warm = jnp.minimum(1.0, number / 100.0)
+        rate = peak_rate * warm * (0.5 + 0.5 * jnp.cos(jnp.pi * number / n_steps)) + 1e-6
+        first = {k: 0.9 * first[k] + 0.1 * scale * gradient[k] for k in parameters}
+        second = {k: 0.999 * second[k] + 0.001 * (scale * gradient[k]) ** 2 for k in parameters}
+        rate = rate * jnp.sqrt(1 - 0.999**number) / (1 - 0.9**number)
+        return (
+            {k: parameters[k] - rate * first[k] / (jnp.sqrt(second[k]) + 1e-8) for k in parameters},
+            first,
+            second,
+            value,
+        )
+
+    step_fast = jax.jit(step)
+    first = {k: jnp.zeros_like(v) for k, v in parameters.items()}
+    second = dict(first)
+    value = jnp.asarray(0.0)
+    for number in range(1, n_steps + 1):
+        parameters, first, second, value = step_fast(
+            parameters,
+            first,
+            second,
+            jnp.asarray(number, jnp.float32),
+            *(() if batches is None else (jnp.asarray(batches[number]),)),
+        )
+        if number % 250 == 0 or number == n_steps:
+            report(number, float(value))
+    return parameters
