@@ -1,0 +1,152 @@
+"""The commands that talk to a farm, against a real Redis, a real object store and a real worker whose piano is a sine."""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import soundfile
+from farm import SineFarm, environment, make_model, midi
+from services import wait_until
+from sine_farm import REFUSED, WAITS
+
+from pianofarm.cli import run
+from pianofarm_common.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def environs(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The farm of the fixtures in the environment, and a folder with two scores to stand in."""
+    make_model(settings.state_dir)
+    for name, value in environment(settings.model_copy(update={"model": "sine"})).items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "scores" / "deep").mkdir(parents=True)
+    (tmp_path / "scores" / "one.mid").write_bytes(midi(60))
+    (tmp_path / "scores" / "deep" / "two.mid").write_bytes(midi(62, 64))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def worker(environs: None, settings: Settings, tmp_path: Path) -> Iterator[None]:
+    processes = SineFarm(settings, tmp_path)
+    processes.worker()
+    yield
+    processes.stop_all()
+
+
+class Pianofarm:
+    """Runs commands and reads what they say."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.err = ""
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        got = run(list(arguments))
+        said = self._capsys.readouterr()
+        self.err = said.err
+        assert got == code, said
+        return said.out
+
+    def json(self, *arguments: str, code: int = 0) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self(*arguments, "--json", code=code).splitlines()]
+
+
+@pytest.fixture
+def pianofarm(capsys: pytest.CaptureFixture[str]) -> Pianofarm:
+    return Pianofarm(capsys)
+
+
+def test_a_folder_is_submitted_watched_and_downloaded_in_one_command(pianofarm, worker, tmp_path):
+    out = pianofarm("submit", "scores", "--out", "audio", "--sample-rate", "8000")
+    assert [line.split()[-1] for line in out.splitlines()] == [
+        "deep/two.mid",
+        "one.mid",
+        "audio/deep/two.wav",
+        "audio/one.wav",
+    ]
+    assert soundfile.info("audio/one.wav").samplerate == 8000
+    assert sorted(os.listdir("audio")) == ["deep", "one.wav"]
+
+
+def test_a_job_is_followed_by_hand(pianofarm, worker, tmp_path):
+    (submitted,) = pianofarm.json("submit", "scores/one.mid", "--owner", "me", "--priority", "interactive")
+    (job,) = submitted["jobs"]
+    assert submitted["rejected"] == []
+    events = pianofarm.json("watch", submitted["batch"])
+    assert events[-1]["kind"] == "done"
+    assert events[-1]["name"] == "one.mid"
+    (status,) = pianofarm.json("status", job["job"])
+    assert (status["state"], status["owner"], status["priority"]) == ("done", "me", "interactive")
+    assert "done" in pianofarm("status", submitted["batch"])
+    assert pianofarm("fetch", job["job"]).strip() == "one.wav"
+    assert soundfile.info("one.wav").frames == status["result"]["audio_s"] * 16000
+    (url,) = pianofarm.json("fetch", job["job"], "--url")
+    assert url["url"].startswith("http")
+    again = pianofarm.json("submit", "scores/one.mid", "--wait")[0]
+    assert again["jobs"][0]["cached"] is True
+
+
+def test_some_failures_are_exit_code_1_and_the_others_are_delivered(pianofarm, worker, tmp_path):
+    (tmp_path / "scores" / "bad.mid").write_bytes(midi(REFUSED))
+    (tmp_path / "scores" / "text.mid").write_text("no music")
+    pianofarm("submit", "scores", "--out", "audio", code=1)
+    assert "rejected: scores/text.mid: byte 0" in pianofarm.err.replace(str(tmp_path) + "/", "")
+    assert "bad.mid: the piano refuses this" in pianofarm.err
+    assert sorted(os.listdir("audio")) == ["deep", "one.wav"]
+
+
+def test_names_come_from_standard_input(pianofarm, monkeypatch):
+    class Input:
+        buffer = io.BytesIO(b"scores/one.mid\nscores/deep\n")
+
+        def isatty(self) -> bool:
+            return False
+
+    monkeypatch.setattr(sys, "stdin", Input())
+    (submitted,) = pianofarm.json("submit", "-")
+    assert [job["name"] for job in submitted["jobs"]] == ["one.mid", "two.mid"]
+
+
+def test_cancel_ends_a_job_or_a_batch(pianofarm, tmp_path):
+    (submitted,) = pianofarm.json("submit", "scores")
+    assert pianofarm.json("cancel", submitted["jobs"][0]["job"])[0]["state"] == "cancelled"
+    assert pianofarm.json("cancel", submitted["batch"])[0]["cancelled"] == 1
+    pianofarm("watch", submitted["batch"], code=1)
+    pianofarm("fetch", submitted["jobs"][0]["job"], code=2)
+    assert "was cancelled" in pianofarm.err
+
+
+def test_the_whole_farm_is_shown_and_doctor_is_content(pianofarm, worker):
+    wait_until(lambda: bool(pianofarm.json("status")[0]["workers"]), "the worker to say that it is there")
+    (status,) = pianofarm.json("status")
+    assert [worker["device"] for worker in status["workers"]] == ["cpu"]
+    assert "idle" in pianofarm("status")
+    verdicts = {line["part"]: line["verdict"] for line in pianofarm.json("doctor", "--no-render")}
+    assert (verdicts["Redis"], verdicts["storage"], verdicts["workers"]) == ("ok", "ok", "ok")
+
+
+def test_a_farm_without_workers_says_what_to_do(pianofarm):
+    assert "pianofarm worker" in pianofarm("status")
+
+
+def test_a_wait_that_takes_too_long_is_exit_code_3_and_the_job_goes_on(pianofarm, worker, settings, tmp_path):
+    (settings.state_dir / "hold").touch()
+    (tmp_path / "long.mid").write_bytes(midi(60, WAITS))
+    (submitted,) = pianofarm.json("submit", "long.mid")
+    job = submitted["jobs"][0]["job"]
+    pianofarm("fetch", job, "--timeout", "0.5", code=3)
+    assert "it goes on" in pianofarm.err
+    assert not Path("long.wav").exists()
+    (settings.state_dir / "hold").unlink()
+    pianofarm("fetch", job, "--timeout", "60")
+    assert Path("long.wav").exists()
+
+
+def test_an_unknown_id_is_exit_code_2(pianofarm):
+    for command in ("status", "watch", "cancel", "fetch"):
+        pianofarm(command, "0" * 32, code=2)
+        assert "no job and no batch" in pianofarm.err
