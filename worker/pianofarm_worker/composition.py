@@ -115,7 +115,7 @@ def _open_bench(
     shelf = Shelf(store, settings.state_dir, load_piano)
     # Not in this thread: the pool kills a child that is not ready within seconds, and TensorFlow takes as long.
     threading.Thread(target=_warm, args=(shelf, settings.model), name="warm", daemon=True).start()
-    workshop = MeteredMaker(Workshop(settings, store, shelf, worker=me.name), metrics, me.device)
+    workshop = MeteredMaker(Workshop(settings, store, shelf, worker=me.name), metrics, me.device, ledger.budgets)
     return Bench(app, ledger, pulse, sign, workshop)
 
 

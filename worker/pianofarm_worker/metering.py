@@ -1,4 +1,4 @@
-"""What a worker process measures of itself, and the port where it can be read. Wraps the ledger and the maker; changes neither.
+"""What a worker process measures of itself, the port where it can be read, and whom it charges. Wraps the ledger and the maker.
 
 Off unless `worker_metrics_port` is set: the exporter knows everything about renders from the ledger, of workers that were killed
 too. This adds what only the process knows: attempts by error, lost leases, refused messages, its device.
@@ -6,14 +6,16 @@ too. This adds what only the process knows: attempts by error, lost leases, refu
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Self
 
 from prometheus_client import PlatformCollector, ProcessCollector, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 
-from pianofarm_common.errors import Cancelled, LeaseLost
+from pianofarm_common.errors import Cancelled, LeaseLost, PianofarmError
 from pianofarm_common.ledger import Claim, Ledger, Refusal
+from pianofarm_common.ledger.budgets import Budgets
 from pianofarm_common.logs import get_logger
 from pianofarm_common.metrics import WorkerMetrics
 from pianofarm_common.renders import RenderKey, RenderResult
@@ -33,16 +35,20 @@ class MeteredLedger(Ledger):
     """A ledger that counts what its worker is told."""
 
     metrics: WorkerMetrics | None = None
+    budgets: Budgets | None = None
 
     @classmethod
     def watched_by(cls, metrics: WorkerMetrics, settings: Settings) -> Self:
         """A ledger on `redis_url` that counts into `metrics`."""
         ledger = cls.from_settings(settings)
         ledger.metrics = metrics
+        ledger.budgets = Budgets.from_settings(ledger, settings)
         return ledger
 
     def claim(self, key: RenderKey, worker: str, rest: Sequence[RenderKey] = ()) -> Claim | Refusal:
-        """As `Ledger.claim`."""
+        """As `Ledger.claim`, after the jobs that have no budget left are cancelled."""
+        if self.budgets is not None:
+            self.budgets.enforce(key)
         answer = super().claim(key, worker, rest)
         if self.metrics is not None:
             self.metrics.last_progress.set_to_current_time()
@@ -66,20 +72,33 @@ class MeteredLedger(Ledger):
 class MeteredMaker:
     """A maker that times what it makes and counts what it cannot make."""
 
-    def __init__(self, maker: Maker, metrics: WorkerMetrics, device: str) -> None:
+    def __init__(self, maker: Maker, metrics: WorkerMetrics, device: str, budgets: Budgets | None = None) -> None:
+        """Args: budgets: charged with the time of every attempt."""
         self._maker = maker
+        self._budgets = budgets
         self._metrics = metrics
         self._device = device
 
     def make(self, claim: Claim, hold: Hold) -> RenderResult:
         """As the maker within; the success of an attempt is counted at its commit."""
+        began = time.monotonic()
         try:
             result = self._maker.make(claim, hold)
         except BaseException as error:
             self._metrics.ended(error)
             raise
+        finally:
+            self._charge(claim, time.monotonic() - began)
         self._metrics.renders.observe(result, str(claim.priority), self._device)
         return result
+
+    def _charge(self, claim: Claim, worker_s: float) -> None:
+        if self._budgets is not None:
+            try:
+                self._budgets.charge(claim.key, worker_s)
+            except PianofarmError as error:
+                # A render is worth more than its bill.
+                log.warning("attempt not charged", error=str(error), worker_s=round(worker_s, 3))
 
 
 def watch_device(metrics: WorkerMetrics, meter: Meter) -> None:

@@ -74,15 +74,15 @@ class Ledger(Reading):
                 )
         return tickets
 
-    def cancel_job(self, job_id: str) -> State:
+    def cancel_job(self, job_id: str, reason: str = "cancelled by its submitter") -> State:
         """Detach a job from its render; the render is cancelled when nobody waits any more. Returns the job's state.
 
-        A job that is finished already stays as it is.
+        A job that is finished already stays as it is; the others carry the reason as their error.
 
         Raises:
             NotFound: no such job.
         """
-        (before,) = self._scripts.call("cancel", jobs=[job_id])
+        (before,) = self._scripts.call("cancel", jobs=[job_id], reason=reason[:ERROR_CHARACTERS])
         if before == "unknown":
             raise NotFound(f"no job {job_id!r}: it expired or was never submitted (pianofarm submit prints the ids)")
         return State(before) if before else State.CANCELLED
@@ -248,6 +248,10 @@ class Ledger(Reading):
     def forget(self, key: RenderKey) -> bool:
         """Forget a done render, because its audio is gone from the store: the next submission makes it again."""
         return bool(self._scripts.call("forget", key=key))
+
+    def drop(self, key: RenderKey) -> bool:
+        """Forget a quarantined render for good; its jobs stay quarantined. Returns False where it is not in quarantine."""
+        return bool(self._scripts.call("drop", key=key))
 
     def park(self, message: str, reason: str) -> None:
         """Keep a queue message that we cannot read (at most 1,000 of them) for a person to look at."""

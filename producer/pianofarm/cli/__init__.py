@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from pianofarm.cli import cost, demo, doctor, farm, jobs, models, quarantine, render, submit, top, worker
+from pianofarm.cli import budget, cost, demo, doctor, farm, jobs, models, quarantine, render, submit, top, worker
 from pianofarm_common.errors import Permanent, PianofarmError
 
 EXIT_SOME_FAILED, EXIT_USER, EXIT_SERVICE, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -33,6 +33,7 @@ for module in (render, farm, submit, jobs, worker, demo, doctor, top, cost):
     module.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(budget.app, name="budget")
 
 
 def _print_version(value: bool) -> None:

@@ -43,6 +43,10 @@ def submit(
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Say how long it takes and what it costs; submit nothing.")
     ] = False,
+    budget: Annotated[
+        float | None,
+        typer.Option("--budget", metavar="PRICE", min=0.0, help="Stop this batch when it has cost that much."),
+    ] = None,
     json: shared.Json = False,
 ) -> None:
     """Submit renders to the farm. Prints a line per job: its id, its state and its name."""
@@ -74,6 +78,10 @@ def submit(
             expected, rejected = estimate_submission(farm, found, model=model, options=given, priority=priority)
             show_estimate(expected, rejected, as_json=json)
             raise typer.Exit(1 if rejected else 0)
+        if budget is not None:
+            from pianofarm.cli.budget import give, price_as_worker_s
+
+            give(farm.settings, "batch", batch_id, price_as_worker_s(budget, farm.settings))
         try:
             batch = farm.submit_many(found, model=model, options=given, priority=priority, owner=owner, batch=batch_id)
             if not batch.jobs:

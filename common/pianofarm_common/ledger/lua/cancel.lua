@@ -1,4 +1,4 @@
--- Detach jobs from their renders. A.jobs: list of job ids. Returns for each its state before ('' where it waited), or 'unknown'.
+-- Detach jobs from their renders. A.jobs: list of job ids; A.reason. Returns for each its state before ('' where it waited), or 'unknown'.
 local answers, batches = {}, {}
 for i, id in ipairs(A.jobs) do
   local job = call('HMGET', P .. 'job:' .. id, 'st', 'key', 'batch')
@@ -9,7 +9,7 @@ for i, id in ipairs(A.jobs) do
     if job[1] == '' then
       local r, batch = load_render(job[2]), job[3]
       call('HDEL', P .. 'waiting:' .. job[2], id)
-      finish_job(id, 'cancelled', 'Cancelled', 'cancelled by its submitter')
+      finish_job(id, 'cancelled', 'Cancelled', A.reason or 'cancelled by its submitter')
       call('HINCRBY', P .. 'batch:' .. batch, r and batch_column(r.st) or 'queued', -1)
       call('HINCRBY', P .. 'batch:' .. batch, 'cancelled', 1)
       batches[batch] = true
