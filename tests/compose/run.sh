@@ -56,7 +56,7 @@ ask renders
 
 step "the command line, the same way"
 producer producer doctor
-producer producer submit /music/velocity-ladder.mid --duration 4 --out /tmp/audio
+producer producer submit /music/pedal-study.mid --duration 3 --out /tmp/audio
 
 step "no part is root, or can write to its root file system"
 for service in worker-cpu sweeper exporter flower; do
