@@ -70,3 +70,6 @@ lock: | $(BIN)/uv  ## resolve the requirement files again from pyproject.toml
 clean:  ## remove everything the commands made, the environment and the demo's state included
 	@[ ! -x $(BIN)/pianofarm ] || $(BIN)/pianofarm down >/dev/null 2>&1 || true
 	@rm -rf $(VENV) $(STATE) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
+
+# --- what operators and measurers run -----------------------------------------------------------------------------
+include make/*.mk
