@@ -9,6 +9,10 @@ simulate: $(VENV)/.dev  ## how many workers, what latency, what scale-up lag cos
 simulate-check: $(VENV)/.dev  ## hold the simulation against a real farm of 1, 2 and 4 workers
 	@$(BIN)/python -m bench.simulate.validate --out $(OUT)/simulate
 
+.PHONY: simulate-measure
+simulate-measure: $(VENV)/.dev  ## measure the service times of this machine's CPU, which `make simulate` is fed with
+	@$(BIN)/python -m bench.simulate.validate --piano default --workers 1 --save cpu --tolerance 10 --out $(OUT)/simulate
+
 # promtool comes with the Debian package prometheus; where we are root it is installed without starting the server.
 .PHONY: promtool
 promtool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import simpy
+
 from bench.simulate.service import Service
 
 #: Most urgent first.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import simpy
+
 from bench.simulate.farm import Farm, Render, Steps
 
 #: Shortest and longest piece of the benchmark: "100 diverse pieces, 10 s to 5 min".

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import simpy
+
 from bench.simulate.autoscaler import Scaling, autoscale
 from bench.simulate.farm import Farm, Faults, Render
 from bench.simulate.pieces import closed_loop, lengths_s, poisson, submit_all

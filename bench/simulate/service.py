@@ -37,6 +37,8 @@ class Service:
     def fitted(cls, audio_s: Sequence[float], service_s: Sequence[float], source: str) -> Self:
         """The least-squares line through measured times, weighted by 1 / time: long pieces must not hide short ones.
 
+        Scaled so that its times add up to those measured, as a scatter of mean 1 demands.
+
         Raises:
             ValueError: fewer than three measurements, or times that do not grow with the audio.
         """
@@ -47,6 +49,8 @@ class Service:
         if slope <= 0:
             raise ValueError(f"times do not grow with the audio (slope {slope:.3g})")
         overhead = max(0.0, float(overhead))
+        scale = float(np.sum(service) / np.sum(overhead + slope * audio))
+        overhead, slope = scale * overhead, scale * slope
         scatter = service / (overhead + slope * audio)
         return cls(overhead, 1.0 / float(slope), float(np.std(scatter) / np.mean(scatter)), source)
 

@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 import pretty_midi
 import simpy
+from numpy.typing import NDArray
+
 from bench.simulate import report
 from bench.simulate.farm import Farm, Faults, Steps
 from bench.simulate.pieces import lengths_s
 from bench.simulate.service import SERVICE_TIMES, Service, save_service
-from numpy.typing import NDArray
-
 from pianofarm.cli.farm import wait_for_services, wait_for_workers
 from pianofarm.client import Farm as Client
 from pianofarm.local.farm import LocalFarm, Workers
@@ -204,8 +204,9 @@ def main() -> int:
     counts = arguments.workers or ([1, 2, 4] if arguments.piano == "paced" else sorted({1, n_cores}))
     pieces = [_midi(length * arguments.scale, number) for number, length in enumerate(lengths_s(arguments.pieces, 1))]
     pace = arguments.pace if arguments.piano == "paced" else None
+    load = os.getloadavg()[0]
     runs = [real_run(count, pieces, pace=pace) for count in [1, *(count for count in counts if count != 1)]]
-    source = f"{arguments.piano} piano, {arguments.pieces} pieces, {_machine()}, {time.strftime('%Y-%m-%d')}"
+    source = f"{arguments.piano} piano, {arguments.pieces} pieces, {_machine()}, load {load:.1f}, {time.strftime('%Y-%m-%d')}"
     service = Service.fitted(*runs[0].cycles(), source=source)
     rows, worst = [], 0.0
     for run in runs:
