@@ -12,7 +12,7 @@ from pianofarm_common.ledger.connection import address, connect, translated
 from pianofarm_common.ledger.records import batch_status, event, job_status, render_status
 from pianofarm_common.ledger.scripts import PREFIX, Scripts
 from pianofarm_common.ledger.values import BatchStatus, Depth, Event, JobStatus, RenderStatus, WorkerInfo
-from pianofarm_common.renders import PriorityClass, RenderKey
+from pianofarm_common.renders import PriorityClass, RenderKey, State
 from pianofarm_common.settings import Settings
 
 #: Records read in one round trip.
@@ -166,6 +166,21 @@ class Reading:
         with translated(self._where):
             keys: Any = self._redis.zrange(f"{PREFIX}quarantine", 0, 999, desc=True)
         return list(self._renders(keys).values())
+
+    def done_renders(self) -> Iterator[RenderStatus]:
+        """Every render that is remembered as done, in no order; walks all keys of Redis, a thousand at a time.
+
+        One that is finished or forgotten meanwhile may be there or not, or be there twice.
+        """
+        cursor, prefix = 0, f"{PREFIX}render:"
+        while True:
+            with translated(self._where):
+                answer: Any = self._redis.scan(cursor, match=f"{prefix}*", count=READ_CHUNK)
+            cursor, names = answer
+            found = self._renders([RenderKey(name.removeprefix(prefix)) for name in names])
+            yield from (render for render in found.values() if render.state is State.DONE)
+            if not cursor:
+                return
 
     def parked(self) -> list[tuple[str, str]]:
         """The parked messages with their reasons, newest first."""

@@ -36,6 +36,7 @@ class Scripts:
                 "retry",
                 "adopt",
                 "forget",
+                "drop",
                 "worker",
             )
         }

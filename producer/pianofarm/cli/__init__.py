@@ -16,7 +16,21 @@ from typing import Annotated
 
 import typer
 
-from pianofarm.cli import budget, cost, demo, doctor, farm, jobs, models, quarantine, render, submit, top, worker
+from pianofarm.cli import (
+    budget,
+    cost,
+    demo,
+    doctor,
+    farm,
+    jobs,
+    models,
+    quarantine,
+    render,
+    submit,
+    top,
+    upkeep,
+    worker,
+)
 from pianofarm_common.errors import Permanent, PianofarmError
 
 EXIT_SOME_FAILED, EXIT_USER, EXIT_SERVICE, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -29,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (render, farm, submit, jobs, worker, demo, doctor, top, cost):
+for module in (render, farm, submit, jobs, worker, demo, doctor, top, cost, upkeep):
     module.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(quarantine.app, name="quarantine")

@@ -1,4 +1,4 @@
-"""`pianofarm quarantine`: renders that killed their workers, and messages nobody could read: look at them, try them again."""
+"""`pianofarm quarantine`: renders that killed their workers (look, try again, forget), messages that nobody could read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import typer
 
 from pianofarm.cli import options as shared
 
-app = typer.Typer(help="Renders that killed their workers: list them, try them again.", no_args_is_help=True)
+app = typer.Typer(
+    help="Renders that killed their workers: list them, try them again, forget them.", no_args_is_help=True
+)
 
 
 @app.command("list")
@@ -67,6 +69,25 @@ def retry(
         publish(queue, publication.priority, publication.keys)
         print(f"{key}  queued again")
     queue.close()
+    ledger.close()
+
+
+@app.command()
+def drop(
+    keys: Annotated[list[str] | None, typer.Argument(help="Render keys, as 'list' prints them.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All renders in quarantine.")] = False,
+) -> None:
+    """Forget renders in quarantine: their jobs stay quarantined, and a new submission of the same is tried anew."""
+    from pianofarm_common.errors import BadOption
+    from pianofarm_common.ledger import Ledger
+    from pianofarm_common.renders import RenderKey
+    from pianofarm_common.settings import Settings
+
+    if bool(keys) == every:
+        raise BadOption("give render keys or --all ('pianofarm quarantine list' shows them)")
+    ledger = Ledger.from_settings(Settings.load())
+    for key in [RenderKey(key) for key in keys or []] or [render.key for render in ledger.quarantined()]:
+        print(f"{key}  {'forgotten' if ledger.drop(key) else 'is not in quarantine: left as it is'}")
     ledger.close()
 
 
