@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,29 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     import jax
 
     return jax.jit(function)  # type: ignore[no-any-return]
+
+
+def bind(function: Callable[..., Any], weights: Any) -> Callable[..., Any]:
+    """The function compiled by `jit` with its first argument fixed; for programs called a hundred times a second.
+
+    What a call costs beside the computation, with 30 weights: TensorFlow 1 ms by way of `jit`, 0.1 ms here; JAX 0.05 ms.
+    """
+    if chosen() != "tensorflow":
+        return partial(jit(function), weights)
+    import tensorflow as tf
+
+    # Tensors of an enclosing scope become arguments of the graph, not constants in it.
+    compiled = tf.function(lambda *arguments: function(weights, *arguments), jit_compile=True)
+    programs: dict[Any, Any] = {}
+
+    def call(*arguments: Any) -> Any:
+        tensors = [tf.convert_to_tensor(argument) for argument in arguments]
+        shapes = tuple(tuple(argument.shape) for argument in arguments)
+        if shapes not in programs:
+            programs[shapes] = compiled.get_concrete_function(*tensors)
+        return programs[shapes](*tensors)
+
+    return call
 
 
 def to_device(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:

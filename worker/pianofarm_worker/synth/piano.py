@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pianofarm_common.errors import BadModel
+from pianofarm_common.errors import BadModel, BadOption
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import ModelInfo
 from pianofarm_common.renders import RenderOptions
+from pianofarm_worker.synth.stream import Stream
 
 #: Called between blocks of audio with the part done, 0..1; may raise (Cancelled, LeaseLost) to stop the render.
 Progress = Callable[[float], None]
@@ -48,6 +49,19 @@ class Piano(ABC):
             BadOption: the model has no such piano.
             Anything `progress` raises.
         """
+
+    def stream(self, *, piano: int | None = None, block_ms: int = 8, seed: int = 0) -> Stream:
+        """Play it live: push events into the stream, pull blocks of sound.
+
+        Args:
+            piano: which of the model's pianos; None: its default.
+            block_ms: length of a block, 4 to 40 ms in steps of 4. Short ones answer sooner and cost more.
+            seed: of the noise, 0 .. 2**64 - 1; the same seed and events give the same bytes.
+
+        Raises:
+            BadOption: no such piano, no block of this length, or the model cannot be played live.
+        """
+        raise BadOption(f"{self.info.name} cannot be played live (piano={piano}, block_ms={block_ms}, seed={seed})")
 
 
 def load(info: ModelInfo, *, backend: str = "tensorflow") -> Piano:

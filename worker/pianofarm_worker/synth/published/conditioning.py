@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pianofarm_common.midi import Performance
 
+from pianofarm_common.midi import Performance
 from pianofarm_worker.synth.published.sustain import sustain
 from pianofarm_worker.synth.published.voices import VoiceAllocator
 
-_LOWEST_PITCH, _HIGHEST_PITCH = 21, 108  # the keys of a piano; others are left out
+LOWEST_PITCH, HIGHEST_PITCH = 21, 108  # the keys of a piano; others are left out
 _FIRST_PEDAL, _N_PEDALS = 64, 4
 
 
@@ -69,7 +69,7 @@ def conditioning(
     n_roll = int(sounding.total_s * frame_rate_hz + 1)
     n_warm_up, n_tail = int(warm_up_s * frame_rate_hz), int(tail_s * frame_rate_hz)
     n_music = int(math.ceil(sounding.total_s) * frame_rate_hz if duration_s is None else duration_s * frame_rate_hz)
-    on_piano = (performance.pitch >= _LOWEST_PITCH) & (performance.pitch <= _HIGHEST_PITCH)
+    on_piano = (performance.pitch >= LOWEST_PITCH) & (performance.pitch <= HIGHEST_PITCH)
     heard = np.flatnonzero(on_piano & sounding.is_note)
     start = (performance.onset_s[heard] * frame_rate_hz).astype(np.int64)
     end = np.maximum(start + 1, np.ceil(sounding.end_s[heard] * frame_rate_hz).astype(np.int64))

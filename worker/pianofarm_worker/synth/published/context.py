@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from pianofarm_worker.synth.backend import jit, to_device, to_numpy
+from pianofarm_worker.synth.backend import bind, to_device, to_numpy
 from pianofarm_worker.synth.published.configs import PublishedConfig
 from pianofarm_worker.synth.published.layers import Weights, dense, gru, layer_norm, leaky, stack, sums
 
@@ -29,9 +29,10 @@ class ContextNetwork:
         pianos = used.pop("context/piano", np.zeros((config.n_pianos, 0), np.float32))
         used.update((_film if film else _fold)(used, pianos[piano]))
         self.weights = to_device(used)  #: the first argument of `program`
-        #: (weights, heard, pedal, state) -> what `run` returns: the program itself, to be compiled as part of a larger one.
+        #: (weights, heard, pedal, state) -> what `run` returns: the program itself, for a larger one.
+        #: As `scan` it takes another loop than the backend's.
         self.program = self._run_film if film else self._run_normalized
-        self._run = jit(self.program)
+        self._run = bind(self.program, self.weights)
 
     def initial_state(self) -> Any:
         """The state before the first frame."""
@@ -48,17 +49,17 @@ class ContextNetwork:
         Returns:
             q [n_frames, n_context], where nothing is normalised the context itself; sums [n_frames, 1, 2]; the new state.
         """
-        q, totals, state = self._run(self.weights, self.heard(notes), pedal, state)
+        q, totals, state = self._run(self.heard(notes), pedal, state)
         return to_numpy(q), to_numpy(totals), state
 
     def heard(self, notes: _Array) -> _Array:
-        """What the network reads of the notes [n_frames, n_voices, 2]: [n_frames, n_inputs], scaled; nothing where it is deaf to them."""
+        """What the network reads of the notes [n_frames, n_voices, 2]: [n_frames, n_inputs], scaled; none where it is deaf."""
         if not self._hears_notes:
             return np.zeros((len(notes), 0), np.float32)
         scaled: _Array = (notes / np.array([self._pitch_divisor, 1.0], np.float32)).astype(np.float32)
         return scaled.reshape(len(notes), -1)
 
-    def _run_normalized(self, weights: Weights, notes: Any, pedal: Any, state: Any) -> Any:
+    def _run_normalized(self, weights: Weights, notes: Any, pedal: Any, state: Any, scan: Any = ops.scan) -> Any:
         x = leaky(dense(ops.concatenate([notes, pedal], axis=-1), weights, "context/dense"))
 
         def step(carry: Any, x_t: Any) -> Any:
@@ -66,10 +67,10 @@ class ContextNetwork:
             carry = ops.matmul(state, weights["context/out/kernel"]), sums(state), state
             return carry, carry
 
-        last, frames = ops.scan(step, (ops.zeros((1, self._n_out)), ops.zeros((1, 2)), state), x)
+        last, frames = scan(step, (ops.zeros((1, self._n_out)), ops.zeros((1, 2)), state), x)
         return frames[0][:, 0], frames[1], last[-1]
 
-    def _run_film(self, weights: Weights, notes: Any, pedal: Any, state: Any) -> Any:
+    def _run_film(self, weights: Weights, notes: Any, pedal: Any, state: Any, scan: Any = ops.scan) -> Any:
         # Everything inside the scan, where a frame's arithmetic cannot depend on how many frames a chunk has.
         def step(carry: Any, x_t: Any) -> Any:
             heads = [
@@ -84,7 +85,7 @@ class ContextNetwork:
             return carry, carry
 
         empty = ops.zeros((1, self._n_out)), ops.zeros((1, 2))
-        last, frames = ops.scan(step, (*empty, state), (notes, pedal))
+        last, frames = scan(step, (*empty, state), (notes, pedal))
         return frames[0][:, 0], frames[1], last[-1]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,12 +23,14 @@ from pianofarm_worker.synth.published.configs import PublishedConfig
 from pianofarm_worker.synth.published.context import ContextNetwork
 from pianofarm_worker.synth.published.controls import Controls
 from pianofarm_worker.synth.published.frame_store import FrameStore
+from pianofarm_worker.synth.published.live_network import LiveNetwork
 from pianofarm_worker.synth.published.moments import Moments
 from pianofarm_worker.synth.published.monophonic import MonophonicNetwork, RawControls
 from pianofarm_worker.synth.published.release import extend_pitch
 from pianofarm_worker.synth.published.room import impulse_response
 from pianofarm_worker.synth.published.rounded_additive import RoundedAdditive
 from pianofarm_worker.synth.published.rounded_room import RoundedRoom
+from pianofarm_worker.synth.published.stream import LiveParts
 from pianofarm_worker.synth.published.tuning import tuning_tables
 from pianofarm_worker.synth.reverb import Convolver
 
@@ -80,6 +83,17 @@ class Instrument:
         )
         self._room = impulse_response(config, weights, piano)
 
+    @cached_property
+    def live(self) -> LiveParts:
+        """What streams of this piano need."""
+        return LiveParts(
+            self._config,
+            float(self._weights["release_s"]),
+            LiveNetwork(self._config, self._weights, self._context, self._monophonic, self._controls),
+            self._partials,
+            self._room,
+        )
+
     def blocks(
         self, notes: _Array, pedal: _Array, *, seed: int, n_counted: int | None = None, progress: Progress | None = None
     ) -> Iterator[Block]:
@@ -109,7 +123,7 @@ class Instrument:
 
     def _run_context(self, notes: _Array, pedal: _Array, n_counted: int | None, report: Progress) -> _Array:
         """[n_frames, n_context]."""
-        moments = Moments(self._weights, "context") if self._context.normalizes else None
+        moments = Moments(self._weights, "context", n_counted=n_counted) if self._context.normalizes else None
         context = np.zeros((len(notes), self._config.context.n_out), np.float32)
         state = self._context.initial_state()
         for start in range(0, len(notes), self._chunk):
@@ -121,7 +135,7 @@ class Instrument:
                 moments.add(sums[: end - start])
             report(_CONTEXT_PART * end / len(notes))
         if moments and len(notes):
-            factor, offset = moments.affine(n_counted)
+            factor, offset = moments.affine()
             context *= factor[0]
             context += offset[0]
         return context
@@ -142,7 +156,7 @@ class Instrument:
         self, raw: Iterator[RawControls], pitch: NDArray[np.uint8], seed: int, n_counted: int | None, report: Progress
     ) -> Iterator[Block]:
         config = self._config
-        moments = Moments(self._weights, "mono")
+        moments = Moments(self._weights, "mono", n_counted=n_counted)
         steps: list[_Array] = []
         done = _scaled(report, _CONTEXT_PART, _CONTEXT_PART + _MONOPHONIC_PART)
         with FrameStore((config.n_voices, config.n_controls), np.int16) as store:
@@ -156,7 +170,7 @@ class Instrument:
             if not steps:
                 return
             store.rewind()
-            factor, offset = moments.affine(n_counted)
+            factor, offset = moments.affine()
             done = _scaled(report, _CONTEXT_PART + _MONOPHONIC_PART, 1.0)
             yield from self._synthesize(_stored(store, np.concatenate(steps)), pitch, factor, offset, seed, done)
 

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from pianofarm_worker.synth.backend import jit, to_device, to_numpy
+from pianofarm_worker.synth.backend import bind, to_device, to_numpy
 from pianofarm_worker.synth.published.configs import PublishedConfig
 from pianofarm_worker.synth.published.layers import Weights, dense, gru, leaky, stack, sums
 
@@ -74,9 +74,10 @@ class MonophonicNetwork:
             kernel = weights["mono/dense/kernel"]
             used["mono/dense/notes"], used["mono/dense/kernel"] = kernel[:3], kernel[3:]
         self.weights = to_device(used)  #: the first argument of `program`
-        #: (weights, heard, context, state) -> (q, step, sums, state): the program itself, to be compiled as part of a larger one.
+        #: (weights, heard, context, state) -> (q, step, sums, state): the program itself, for a larger one.
+        #: As `scan` it takes another loop than the backend's.
         self.program = self._run_stacks if stacks else self._run_dense
-        self._run = jit(self.program)
+        self._run = bind(self.program, self.weights)
 
     def initial_state(self) -> Any:
         """The state before the first frame."""
@@ -91,10 +92,10 @@ class MonophonicNetwork:
             context: [n_frames, n_context].
             state: of the chunk before, or `initial_state()`.
         """
-        q, step, totals, state = self._run(self.weights, heard(notes, pitch), context, state)
+        q, step, totals, state = self._run(heard(notes, pitch), context, state)
         return RawControls(to_numpy(q), to_numpy(step), to_numpy(totals)), state
 
-    def _run_dense(self, weights: Weights, heard: Any, context: Any, state: Any) -> Any:
+    def _run_dense(self, weights: Weights, heard: Any, context: Any, state: Any, scan: Any = ops.scan) -> Any:
         base = dense(context, weights, "mono/dense")
 
         def step(carry: Any, x_t: Any) -> Any:
@@ -104,9 +105,9 @@ class MonophonicNetwork:
             carry = (*self._out(y, weights), state)
             return carry, carry
 
-        return self._scan(step, (heard, base), state)
+        return self._scan(scan, step, (heard, base), state)
 
-    def _run_stacks(self, weights: Weights, heard: Any, context: Any, state: Any) -> Any:
+    def _run_stacks(self, weights: Weights, heard: Any, context: Any, state: Any, scan: Any = ops.scan) -> Any:
         n = self._n_layers
 
         def step(carry: Any, x_t: Any) -> Any:
@@ -119,7 +120,7 @@ class MonophonicNetwork:
             carry = (*self._out(y, weights), state)
             return carry, carry
 
-        return self._scan(step, (heard, context), state)
+        return self._scan(scan, step, (heard, context), state)
 
     def _out(self, y: Any, weights: Weights) -> tuple[Any, Any, Any]:
         """The last layer of one frame: q, step, sums."""
@@ -129,9 +130,9 @@ class MonophonicNetwork:
         step = ops.maximum(ops.max(ops.abs(q), axis=-1), 1e-30) / _LARGEST
         return ops.cast(ops.round(q / step[:, None]), "int16"), step, sums(y)
 
-    def _scan(self, step: Any, xs: Any, state: Any) -> Any:
+    def _scan(self, scan: Any, step: Any, xs: Any, state: Any) -> Any:
         # On the TensorFlow backend the outputs of a scan must have the structure and shapes of its carry: so they are its carry.
         q = ops.zeros((self._n_voices, self._n_out), dtype="int16" if self.normalizes else "float32")
         carry = q, ops.zeros((self._n_voices,)), ops.zeros((self._n_voices, 2)), state
-        last, frames = ops.scan(step, carry, xs)
+        last, frames = scan(step, carry, xs)
         return frames[0], frames[1], frames[2], last[-1]

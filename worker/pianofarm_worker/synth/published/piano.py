@@ -20,6 +20,7 @@ from pianofarm_worker.synth.published.conditioning import conditioning
 from pianofarm_worker.synth.published.configs import PublishedConfig
 from pianofarm_worker.synth.published.instrument import CHUNK_FRAMES, Block, Instrument
 from pianofarm_worker.synth.published.monophonic import MonophonicNetwork
+from pianofarm_worker.synth.published.stream import PublishedStream
 from pianofarm_worker.synth.published.variables import variables
 
 _Array = NDArray[np.float32]
@@ -130,6 +131,19 @@ class PublishedPiano(Piano):
         Raises:
             BadOption: the model has no such piano.
         """
+        instrument = self._instrument(piano)
+        return instrument.blocks(notes, pedal, seed=seed, n_counted=n_counted, progress=progress)
+
+    def stream(self, *, piano: int | None = None, block_ms: int = 8, seed: int = 0) -> PublishedStream:
+        """Play it live; see `Piano.stream`. The first of a piano and a length of blocks takes a second or two."""
+        return PublishedStream(self._instrument(piano).live, block_ms=block_ms, seed=seed)
+
+    def _instrument(self, piano: int | None) -> Instrument:
+        """One of the pianos, made once.
+
+        Raises:
+            BadOption: the model has no such piano.
+        """
         chosen = self.info.default_piano if piano is None else piano
         if not 0 <= chosen < self.config.n_pianos:
             raise BadOption(f"piano={chosen}: {self.info.name} has {self.config.n_pianos}, numbered from 0")
@@ -142,7 +156,7 @@ class PublishedPiano(Piano):
                 chunk_frames=self._chunk_frames,
                 rounded=self._rounded,
             )
-        return self._instruments[chosen].blocks(notes, pedal, seed=seed, n_counted=n_counted, progress=progress)
+        return self._instruments[chosen]
 
     def _tail_s(self) -> float:
         """How long sound goes on after the last key is up: the release, then the room."""

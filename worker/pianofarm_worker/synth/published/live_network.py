@@ -1,0 +1,151 @@
+"""The networks of a live piano as one program a block: notes in, amplitudes of partials and power of noise out. No audio.
+
+Where a model normalises by the moments of the whole performance, a stream has no whole performance. It starts from the moments of
+a built-in performance and goes on averaging over what is played: the context's moments start with the weight of 10 s (they differ
+little between pieces and settle slowly), those of the voices with 1 s (they settle within seconds and follow how densely somebody
+plays). Frames in which nothing sounds do not count, and after a minute old ones fade.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from pianofarm_worker.synth.backend import bind, to_device, to_numpy
+from pianofarm_worker.synth.published.configs import PublishedConfig
+from pianofarm_worker.synth.published.context import ContextNetwork
+from pianofarm_worker.synth.published.controls import Controls
+from pianofarm_worker.synth.published.layers import Weights
+from pianofarm_worker.synth.published.moments import EPSILON, Moments
+from pianofarm_worker.synth.published.monophonic import MonophonicNetwork, heard
+
+_Array = NDArray[np.float32]
+
+#: Seconds that the moments of the built-in performance count for, and seconds after which moments fade.
+CONTEXT_WEIGHT_S, VOICE_WEIGHT_S, MEMORY_S = 10.0, 1.0, 60.0
+
+
+class LiveNetwork:
+    """The compiled program of one piano the states of its streams are arguments and results."""
+
+    def __init__(
+        self,
+        config: PublishedConfig,
+        weights: dict[str, _Array],
+        context: ContextNetwork,
+        monophonic: MonophonicNetwork,
+        controls: Controls,
+    ) -> None:
+        self._config = config
+        self._context, self._monophonic, self._controls = context, monophonic, controls
+        weights_of: dict[str, Weights] = {
+            "context": context.weights,
+            "mono": monophonic.weights,
+            "controls": controls.tables,
+        }
+        for name, network in (("context", context), ("mono", monophonic)):
+            if network.normalizes:
+                moments = Moments(weights, name)
+                weights_of[f"{name}/moments"] = to_device(
+                    {
+                        "scale": moments.projected_scale.astype(np.float32),
+                        "offset": moments.offset.astype(np.float32),
+                        "channels": np.array(moments.n_channels, np.float32),
+                    }
+                )
+        #: Of a state, one vector: context GRU, GRUs of the voices, mean of y and of y^2 of the context, of each voice.
+        self._state_shapes: tuple[tuple[int, int], ...] = (
+            context.initial_state().shape,
+            monophonic.initial_state().shape,
+            (1, 2),
+            (config.n_voices, 2),
+        )
+        self._run = bind(self._program, weights_of)
+
+    def initial_state(self) -> _Array:
+        """Networks and moments before the first frame."""
+        return np.zeros(sum(rows * columns for rows, columns in self._state_shapes), np.float32)
+
+    def starting_state(self, at_rest: Any, played: Any) -> _Array:
+        """The networks of one state, the moments of another: those of the voices averaged, as who played what is chance."""
+        rest, moments = to_numpy(at_rest), to_numpy(played)
+        n_networks = sum(rows * columns for rows, columns in self._state_shapes[:2])
+        context, voices = moments[n_networks : n_networks + 2], moments[n_networks + 2 :].reshape(-1, 2)
+        return np.concatenate((rest[:n_networks], context, np.tile(voices.mean(axis=0), len(voices))))
+
+    def run(
+        self, notes: _Array, pitch: NDArray[np.uint8], pedal: _Array, gains: _Array, state: Any
+    ) -> tuple[_Array, _Array, Any]:
+        """One block.
+
+        Args:
+            notes: [n_frames, n_voices, 2], active pitch and onset velocity.
+            pitch: [n_frames, n_voices], the active pitch prolonged by the release.
+            pedal: [n_frames, 4].
+            gains: [n_frames, 2], what a frame counts in the moments of the context and of the voices, 0..1.
+            state: of the block before.
+
+        Returns:
+            Amplitudes [n_frames, n_voices, n_partials]; power of the noise [n_frames, n_bands]; the new state.
+        """
+        n_frames, n_voices = pitch.shape
+        # One array in, one out: each costs 10 us and more on its way to the backend and back.
+        inputs = np.concatenate(
+            (heard(notes, pitch).reshape(n_frames, -1), pitch, pedal, gains, self._context.heard(notes)), axis=1
+        )
+        controls, state = self._run(inputs, state)
+        controls = to_numpy(controls)
+        n = n_voices * self._config.synthesis.n_partials
+        return controls[:, :n].reshape(n_frames, n_voices, -1), controls[:, n:], state
+
+    def _program(self, weights: Weights, inputs: Any, state: Any) -> Any:
+        n_frames, n_voices = inputs.shape[0], self._config.n_voices
+        edges = np.cumsum((3 * n_voices, n_voices, 4, 2)).tolist()
+        heard_voices, pitch, pedal, gains, heard_notes = ops.split(inputs, edges, axis=1)
+        heard_voices = ops.reshape(heard_voices, (n_frames, n_voices, 3))
+        edges = np.cumsum([rows * columns for rows, columns in self._state_shapes[:-1]]).tolist()
+        parts = ops.split(state, edges)
+        context_state, voice_state, context_moments, voice_moments = (
+            ops.reshape(part, shape) for part, shape in zip(parts, self._state_shapes, strict=True)
+        )
+        context, sums, context_state = self._context.program(
+            weights["context"], heard_notes, pedal, context_state, written_out
+        )
+        if self._context.normalizes:
+            factor, offset, context_moments = _affine(weights["context/moments"], sums, gains[:, 0], context_moments)
+            context = context * factor[:, 0] + offset[:, 0]
+        q, step, sums, voice_state = self._monophonic.program(
+            weights["mono"], heard_voices, context, voice_state, written_out
+        )
+        factor, offset = ops.ones((n_voices, 1)), ops.zeros((n_voices, 1))
+        if self._monophonic.normalizes:
+            factor, offset, voice_moments = _affine(weights["mono/moments"], sums, gains[:, 1], voice_moments)
+        pitch = ops.cast(pitch, "int32")
+        amplitudes, power = self._controls.program(weights["controls"], q, step, pitch, factor, offset)
+        amplitudes = ops.reshape(ops.transpose(amplitudes, (1, 0, 2)), (n_frames, -1))
+        states = context_state, voice_state, context_moments, voice_moments
+        after = ops.concatenate([ops.reshape(part, (-1,)) for part in states])
+        return ops.concatenate([amplitudes, power], axis=1), after
+
+
+def written_out(step: Any, carry: Any, xs: Any) -> tuple[Any, Any]:
+    """`keras.ops.scan` without a loop: for few frames a loop costs more than what is in it, 0.9 ms in TensorFlow."""
+    frames = []
+    for frame in range((xs[0] if isinstance(xs, tuple) else xs).shape[0]):
+        carry, y = step(carry, tuple(x[frame] for x in xs) if isinstance(xs, tuple) else xs[frame])
+        frames.append(y)
+    return carry, tuple(ops.stack(column) for column in zip(*frames, strict=True))
+
+
+def _affine(weights: Weights, sums: Any, gains: Any, moments: Any) -> tuple[Any, Any, Any]:
+    """`Moments.affine` after every frame: factor [n_frames, n_rows, 1], offset [n_frames, n_rows, n_out], the last moments."""
+    after = []
+    for frame in range(sums.shape[0]):
+        moments = moments + gains[frame] * (sums[frame] / weights["channels"] - moments)
+        after.append(moments)
+    mean, square = (ops.stack(after)[..., i : i + 1] for i in (0, 1))
+    factor = ops.rsqrt(ops.maximum(square - mean * mean, 0.0) + EPSILON)
+    return factor, weights["offset"] - mean * factor * weights["scale"], moments
