@@ -171,6 +171,21 @@ def sweeper(folder: StateFolder) -> Program:
     return Program("sweeper", (sys.executable, "-m", "pianofarm_worker.sweeper"), env, str(folder.logs / "sweeper.log"))
 
 
+def test_a_deferred_program_starts_when_it_is_told_to(local):
+    def late(folder: StateFolder) -> tuple[Program, ...]:
+        sleeper = (sys.executable, "-c", "import time; time.sleep(600)")
+        return (Program("late", sleeper, base_env(folder), str(folder.logs / "late.log"), deferred=True),)
+
+    up(local, workers=late)
+    assert {program.name: program.pid is None for program in local.programs()} == {
+        "redis": False,
+        "storage": False,
+        "late": True,
+    }
+    local.start_deferred()
+    assert "late" in pids_of(local)
+
+
 def test_an_attached_farm_ends_with_whoever_started_it(local, tmp_path):
     script = (
         "import os, signal\nfrom pathlib import Path\nfrom pianofarm.local.farm import LocalFarm\n"

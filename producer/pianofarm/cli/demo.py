@@ -47,7 +47,8 @@ def demo(
     settings = Settings.load()
     local = LocalFarm(settings.state_dir)
     say("starting the farm ...")
-    fresh = local.up(settings, worker_programs(settings, None), attached=not keep)
+    # Where everything is in the cache, no worker is needed.
+    fresh = local.up(settings, worker_programs(settings, None, deferred=not keep), attached=not keep)
     try:
         wait_for_services(local)
         facts = local.facts
@@ -64,6 +65,8 @@ def demo(
             say(f"submitted {len(batch.jobs)} pieces; {cached} of them were rendered before and come from the cache")
             if not batch.status().final:
                 say("waiting for a worker ...")
+                if fresh:
+                    local.start_deferred()
                 wait_for_workers(local, farm.settings, first=True)
                 follow(batch)
             n_failed = _show(batch.jobs, local.folder.root / "renders", as_json=json)

@@ -125,7 +125,9 @@ class Meter:
 
     def _line(self, done: float, note: str) -> str:
         how_far = (
-            f"{done:g}/{self._total:g}" if self._counts else f"{100 * done / self._total if self._total else 100:.0f}%"
+            f"{done:.1f}/{self._total:g}"
+            if self._counts
+            else f"{100 * done / self._total if self._total else 100:.0f}%"
         )
         elapsed_s = time.monotonic() - self._began
         left = (

@@ -111,6 +111,11 @@ class LocalFarm:
             supervisor.returncode = 0
         return True
 
+    def start_deferred(self) -> None:
+        """Start the programs that were put off; where there are none, nothing happens."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._supervisor_pid(), signal.SIGUSR1)
+
     def run(
         self, settings: Settings, workers: Workers, *, flower: bool = True, started: Callable[[], None] | None = None
     ) -> bool:

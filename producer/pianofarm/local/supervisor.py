@@ -1,9 +1,11 @@
 """One process that keeps a list of programs running, and takes them all with it when it goes. Standard library only.
 
-Knows nothing of farms: it is given `Program`s, starts them in order, starts again what died (with a growing pause) and
-writes what it sees to a status file. Run as `python -m pianofarm.local.supervisor FD [--attached]` with the plan as JSON on
-standard input; FD is an open, locked file it holds until it ends, so that the lock tells whether a supervisor lives; an attached
-one ends with the process that started it, however that ends.
+Knows nothing of farms: it is given `Program`s, starts them in order (deferred ones when told to by SIGUSR1), starts again what
+died (with a growing pause) and writes what it sees to a status file.
+
+Run as `python -m pianofarm.local.supervisor FD [--attached]` with the plan as JSON on standard input; FD is an open, locked file
+it holds until it ends, so that the lock tells whether a supervisor lives; an attached one ends with the process that started it,
+however that ends.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import math
 import os
 import select
 import signal
@@ -18,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 #: First and longest pause before a program that died is started again.
@@ -51,6 +54,7 @@ class Program:
     log: str  #: file its output is appended to
     grace_s: float = 10.0  #: time between SIGTERM and SIGKILL
     last: bool = False  #: stopped after all others: a service that they use while they stop
+    deferred: bool = False  #: started at SIGUSR1, not at once
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class _Child:
     started_at: float = 0.0
     restarts: int = 0
     pause_s: float = RESTART_MIN_S
-    start_at: float = field(default=0.0)
+    start_at: float = 0.0
 
 
 def die_with_parent() -> None:
@@ -95,7 +99,7 @@ class Supervisor:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._children = [_Child(program) for program in plan.programs]
+        self._children = [_Child(program, start_at=math.inf if program.deferred else 0.0) for program in plan.programs]
         self._stopping = False
 
     def run(self, started: Callable[[], None] | None = None) -> None:
@@ -108,9 +112,9 @@ class Supervisor:
         os.set_blocking(awake, False)
         os.set_blocking(wake, False)
         previous_fd = signal.set_wakeup_fd(wake)
-        previous = {
-            number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        }
+        ending = dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), self._on_end)
+        handlers = {**ending, signal.SIGUSR1: self._on_start}
+        previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             while not self._stopping:
                 self._tick()
@@ -128,8 +132,13 @@ class Supervisor:
             os.close(awake)
             os.close(wake)
 
-    def _on_signal(self, _number: int, _frame: object) -> None:
+    def _on_end(self, _number: int, _frame: object) -> None:
         self._stopping = True
+
+    def _on_start(self, _number: int, _frame: object) -> None:
+        for child in self._children:
+            if math.isinf(child.start_at):
+                child.start_at = 0.0
 
     def _tick(self) -> None:
         now = time.monotonic()

@@ -15,7 +15,7 @@ SHUTDOWN_MARGIN_S = 10.0
 
 
 def worker_programs(
-    settings: Settings, cpu: int | None, *, sweeper: bool = True
+    settings: Settings, cpu: int | None, *, sweeper: bool = True, deferred: bool = False
 ) -> Callable[[StateFolder], tuple[Program, ...]]:
     """The workers of this host, each pinned to its device, and one sweeper.
 
@@ -23,6 +23,7 @@ def worker_programs(
         settings: threads, log level, backend.
         cpu: number of CPU workers, 0 for one a core; None: one per GPU, else CPU workers.
         sweeper: add a sweeper; any number may run in a farm, one must.
+        deferred: start the workers only when `LocalFarm.start_deferred` says so.
 
     Raises:
         BadSettings: TensorFlow (or JAX, if that is the backend) is not installed.
@@ -38,6 +39,7 @@ def worker_programs(
                 env={**base_env(folder), **worker.env},
                 log=str(folder.logs / f"{worker.name}.log"),
                 grace_s=settings.soft_shutdown_s + SHUTDOWN_MARGIN_S,
+                deferred=deferred,
             )
             for worker in worker_commands(settings, cpu)
         ]
