@@ -1,0 +1,233 @@
+"""What one run measures, in which order, on which cores, how often: the full form and the short one. Times nothing itself."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import pieces
+from bench.fresh import Call, Measured, measure, measure_together
+
+BACKENDS = ("tensorflow", "jax")
+
+
+@dataclass(frozen=True)
+class Form:
+    """How much is measured."""
+
+    name: str
+    repeats: int
+    piece_s: float  #: length of the dense piece
+    memory_s: tuple[float, ...]  #: lengths whose memory is measured
+    n_catalogue: int
+    n_real: int
+    oracle_s: float
+    oracle_repeats: int
+    stream_s: float
+    floor_s: float
+    together: tuple[str, ...] = BACKENDS  #: backends of which two processes, two cores and the stream are measured
+    limit_s: float = 300.0  #: for one measurement
+
+
+FULL = Form("full", 3, 180.0, (30.0, 180.0, 600.0), 100, 3, 4.0, 2, 20.0, 2.0)
+SHORT = Form("short", 1, 20.0, (), 8, 0, 0.0, 0, 4.0, 0.5, together=("jax",))
+
+#: How the answers of a run are kept: a measurement by its name.
+Results = dict[str, Measured]
+Report = Callable[[str, Measured], None]
+
+
+@dataclass(frozen=True)
+class _Bench:
+    form: Form
+    one: tuple[int, ...]
+    other: tuple[int, ...]
+    both: tuple[int, ...]
+    folder: Path  #: where pieces and the imported model are
+    wanted: Callable[[str], bool]
+    report: Report
+    results: Results
+
+    def call(self, name: str, target: str, cores: tuple[int, ...], **arguments: object) -> None:
+        """Measure one thing, if it is wanted."""
+        if self.wanted(name):
+            self.keep(name, measure(Call(target, arguments, cores), self.form.limit_s))
+
+    def keep(self, name: str, measured: Measured) -> None:
+        """Note an answer."""
+        self.results[name] = measured
+        self.report(name, measured)
+
+    def piece(self, length_s: float) -> str:
+        """The path of the dense piece in this length."""
+        path = self.folder / f"dense-{length_s:g}s.mid"
+        if not path.exists():
+            path.write_bytes(pieces.dense(length_s))
+        return str(path)
+
+    @property
+    def model(self) -> str:
+        """The folder of the imported dafx22."""
+        return str(self.folder / "dafx22")
+
+
+def run(form: Form, cores: list[int], wanted: Callable[[str], bool], report: Report) -> Results:
+    """Measure.
+
+    Args:
+        form: how much.
+        cores: at least one; the first two are used.
+        wanted: whether a measurement of this name is to be made.
+        report: called with every answer as it comes.
+    """
+    with tempfile.TemporaryDirectory(prefix="pianofarm-bench-") as folder:
+        bench = _Bench(
+            form=form,
+            one=(cores[0],),
+            other=tuple(cores[1:2]),
+            both=tuple(cores[:2]),
+            folder=Path(folder),
+            wanted=wanted,
+            report=report,
+            results={},
+        )
+        bench.call("pinning", "bench.fresh:whereabouts", bench.one)
+        bench.call("floor", "bench.machine:floor", bench.one, seconds=form.floor_s)
+        bench.call(
+            "conditioning", "bench.published:midi_to_conditioning", bench.one, midi=bench.piece(300.0), repeats=30
+        )
+        source = pieces.shared_folder() / "models" / "dafx22"
+        imported = measure(
+            Call("bench.published:import_model", {"source": str(source), "destination": bench.model}, bench.both)
+        )
+        bench.keep("import", imported)
+        if "digest" in imported:
+            _published(bench)
+        _house(bench)
+        _fluidsynth(bench)
+        return bench.results
+
+
+def _published(bench: _Bench) -> None:
+    form = bench.form
+    for backend in BACKENDS:
+        common = {
+            "model": bench.model,
+            "backend": backend,
+            "midi": bench.piece(form.piece_s),
+            "repeats": form.repeats,
+            "duration_s": form.piece_s,
+        }
+        target = "bench.published:speed"
+        bench.call(f"one core/{backend}", target, bench.one, **common, n_threads=1, stages=True)
+        if bench.other and backend in form.together:
+            if bench.wanted(f"two processes/{backend}"):
+                arguments = {**common, "n_threads": 1, "stages": False}
+                calls = [Call(target, arguments, cores) for cores in (bench.one, bench.other)]
+                bench.keep(f"two processes/{backend}", _together(measure_together(calls, form.limit_s)))
+            bench.call(f"two cores/{backend}", target, bench.both, **common, n_threads=2, stages=False)
+        for length_s in form.memory_s:
+            bench.call(
+                f"memory/{backend}/{length_s:g}",
+                "bench.commands:render",
+                bench.both,
+                midi=bench.piece(length_s),
+                model=bench.model,
+                backend=backend,
+                repeats=1,
+                duration_s=None,
+            )
+        bench.call(
+            f"cold/dafx22/{backend}",
+            "bench.commands:render",
+            bench.both,
+            midi=bench.piece(20.0),
+            model=bench.model,
+            backend=backend,
+            repeats=form.repeats,
+            duration_s=20.0,
+        )
+        if backend in form.together:
+            arguments = {"model": bench.model, "backend": backend, "seconds": form.stream_s}
+            bench.call(f"stream/{backend}", "bench.published:stream", bench.one, **arguments)
+    for name, path in list(pieces.real().items())[: form.n_real]:
+        bench.call(
+            f"real/dafx22/{name}",
+            "bench.published:speed",
+            bench.one,
+            model=bench.model,
+            backend=BACKENDS[0],
+            midi=str(path),
+            repeats=1,
+            duration_s=0.0,
+            n_threads=1,
+            stages=False,
+        )
+    if form.oracle_repeats:
+        arguments = {"model": bench.model, "midi": bench.piece(form.piece_s), "repeats": form.oracle_repeats}
+        bench.call("oracle", "bench.published:oracle", bench.both, **arguments, excerpt_s=form.oracle_s)
+
+
+def _house(bench: _Bench) -> None:
+    form = bench.form
+    for channels in (1, 2):
+        bench.call(
+            f"house/{channels}",
+            "bench.house:speed",
+            bench.one,
+            midi=bench.piece(form.piece_s),
+            channels=channels,
+            repeats=form.repeats,
+        )
+    for name, path in list(pieces.real().items())[: form.n_real]:
+        bench.call(
+            f"real/house/{name}", "bench.house:speed", bench.one, midi=str(path), channels=2, repeats=form.repeats
+        )
+    bench.call("requests", "bench.house:requests", bench.one, n_pieces=form.n_catalogue)
+    command = {"model": None, "backend": None}
+    for length_s in form.memory_s:
+        bench.call(
+            f"memory/house/{length_s:g}",
+            "bench.commands:render",
+            bench.both,
+            midi=bench.piece(length_s),
+            repeats=1,
+            duration_s=None,
+            **command,
+        )
+    bench.call(
+        "cold/house",
+        "bench.commands:render",
+        bench.both,
+        midi=bench.piece(20.0),
+        repeats=form.repeats,
+        duration_s=20.0,
+        **command,
+    )
+
+
+def _fluidsynth(bench: _Bench) -> None:
+    form = bench.form
+    found = {"dense": bench.piece(form.piece_s)}
+    found |= {name: str(path) for name, path in list(pieces.real().items())[: form.n_real]}
+    for name, midi in found.items():
+        bench.call(f"fluidsynth/{name}", "bench.commands:fluidsynth", bench.one, midi=midi, repeats=form.repeats)
+
+
+def _together(answers: list[Measured]) -> Measured:
+    """Processes that render at the same time: all their audio over the time of the slowest, repeat by repeat."""
+    from bench.spread import spread
+
+    for answer in answers:
+        if "real_time_factor" not in answer:
+            return answer
+    audio_s = sum(float(answer["audio_s"]) for answer in answers)
+    took_s = [max(repeat) for repeat in zip(*(answer["took_s"] for answer in answers), strict=True)]
+    return {
+        "audio_s": audio_s,
+        "took_s": took_s,
+        "real_time_factor": spread([audio_s / seconds for seconds in took_s]),
+        "peak_rss_mb": max(float(answer["peak_rss_mb"]) for answer in answers),
+    }
