@@ -8,41 +8,26 @@ workers as cores (more would only share them).
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pretty_midi
 import simpy
 from numpy.typing import NDArray
 
 from bench.simulate import report
 from bench.simulate.farm import Farm, Faults, Steps
 from bench.simulate.pieces import lengths_s
+from bench.simulate.real_farm import midi_piece, running_farm
 from bench.simulate.service import SERVICE_TIMES, Service, save_service
-from pianofarm.cli.farm import wait_for_services, wait_for_workers
-from pianofarm.client import Farm as Client
-from pianofarm.local.farm import LocalFarm, Workers
-from pianofarm.local.plan import StateFolder
-from pianofarm.local.supervisor import Program
-from pianofarm.local.workers import worker_programs
 from pianofarm.submission import Submission
 from pianofarm_common.ledger import JobStatus
-from pianofarm_common.models import CONFIG_FILE, WEIGHTS_FILE
 from pianofarm_common.renders import State
-from pianofarm_common.settings import Settings
-
-#: The worker app with the piano of a known pace, and the variable that tells it the pace.
-PACED_APP, PACE_VARIABLE = "bench.simulate.paced_worker", "PIANOFARM_BENCH_PACE"
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 #: Simulated this often; the real run is one draw of many.
 N_SEEDS = 20
@@ -98,29 +83,14 @@ class Measured:
 
 def real_run(n_workers: int, pieces: Sequence[bytes], *, pace: float | None) -> Measured:
     """Start a farm in a folder of its own, send the pieces through it, stop it."""
-    with tempfile.TemporaryDirectory(prefix="pianofarm-validate-") as folder:
-        state_dir = Path(folder)
-        if pace is not None:
-            _paced_model(state_dir)
-        os.environ["PIANOFARM_STATE_DIR"] = str(state_dir)
-        os.environ["PIANOFARM_MODEL"] = "paced" if pace is not None else "default"
-        settings = Settings.load(state_dir)
-        workers = worker_programs(settings, n_workers)
-        farm = LocalFarm(state_dir)
-        farm.up(settings, _paced(workers, pace) if pace is not None else workers, flower=False, attached=True)
-        try:
-            wait_for_services(farm)
-            wait_for_workers(farm, Settings.load(state_dir))
-            with Client.from_env(state_dir) as client:
-                # The first render of each worker loads its model: that is not the service time we want.
-                client.submit_many([_midi(5.0, 90 + number) for number in range(2 * n_workers)]).wait(timeout_s=600)
-                batch = client.submit_many(
-                    [Submission(data, name=str(number)) for number, data in enumerate(pieces)], priority="standard"
-                )
-                batch.wait(timeout_s=3600)
-                return Measured.of(n_workers, list(batch.statuses()))
-        finally:
-            farm.down()
+    with running_farm(n_workers, pace=pace) as client:
+        # The first render of each worker loads its model: that is not the service time we want.
+        client.submit_many([midi_piece(5.0, 90 + number) for number in range(2 * n_workers)]).wait(timeout_s=600)
+        batch = client.submit_many(
+            [Submission(data, name=str(number)) for number, data in enumerate(pieces)], priority="standard"
+        )
+        batch.wait(timeout_s=3600)
+        return Measured.of(n_workers, batch.statuses())
 
 
 def simulated_runs(service: Service, real: Measured) -> list[tuple[float, float, float]]:
@@ -146,47 +116,6 @@ def _replay(farm: Farm, real: Measured) -> Steps:
     yield simpy.AllOf(farm.env, sent)
 
 
-def _midi(length_s: float, pitch: int) -> bytes:
-    """A piece of this length: two notes a second, and a last one that ends with it."""
-    import io
-
-    song = pretty_midi.PrettyMIDI()
-    piano = pretty_midi.Instrument(0)
-    for start_s in np.arange(0.0, length_s - 0.5, 0.5):
-        piano.notes.append(pretty_midi.Note(80, 40 + (pitch + int(start_s * 7)) % 48, start_s, start_s + 0.45))
-    piano.notes.append(pretty_midi.Note(70, 30 + pitch % 60, max(0.0, length_s - 0.5), length_s))
-    song.instruments.append(piano)
-    buffer = io.BytesIO()
-    song.write(buffer)
-    return buffer.getvalue()
-
-
-def _paced_model(state_dir: Path) -> None:
-    folder = state_dir / "models" / "paced"
-    folder.mkdir(parents=True)
-    config = {"name": "paced", "architecture": "paced", "sample_rate_hz": 8000, "channels": 1, "n_pianos": 1}
-    config |= {"default_piano": 0, "max_polyphony": None, "licence": "Apache-2.0"}
-    (folder / CONFIG_FILE).write_text(json.dumps(config))
-    (folder / WEIGHTS_FILE).write_bytes(b"no weights")
-
-
-def _paced(workers: Workers, pace: float) -> Workers:
-    def programs(folder: StateFolder) -> tuple[Program, ...]:
-        return tuple(
-            Program(
-                program.name,
-                tuple(f"--app={PACED_APP}" if part.startswith("--app=") else part for part in program.argv),
-                {**program.env, PACE_VARIABLE: str(pace), "PYTHONPATH": str(REPOSITORY)},
-                program.log,
-                program.grace_s,
-                program.last,
-            )
-            for program in workers(folder)
-        )
-
-    return programs
-
-
 def main() -> int:
     """Measure, simulate, compare; exit code 1 if a prediction is off by more than the tolerance."""
     parser = argparse.ArgumentParser(prog="python -m bench.simulate.validate", description=__doc__)
@@ -202,7 +131,9 @@ def main() -> int:
 
     n_cores = len(os.sched_getaffinity(0))
     counts = arguments.workers or ([1, 2, 4] if arguments.piano == "paced" else sorted({1, n_cores}))
-    pieces = [_midi(length * arguments.scale, number) for number, length in enumerate(lengths_s(arguments.pieces, 1))]
+    pieces = [
+        midi_piece(length * arguments.scale, number) for number, length in enumerate(lengths_s(arguments.pieces, 1))
+    ]
     pace = arguments.pace if arguments.piano == "paced" else None
     load = os.getloadavg()[0]
     runs = [real_run(count, pieces, pace=pace) for count in [1, *(count for count in counts if count != 1)]]

@@ -32,7 +32,29 @@ REFUSALS = tuple(str(reason) for reason in Refusal)
 WORK_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 #: Seconds. Somebody who waits notices 0.1; bulk waits for hours.
-WAIT_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86_400)
+WAIT_BUCKETS_S = (
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.2,
+    0.5,
+    1,
+    2,
+    5,
+    10,
+    15,
+    20,
+    30,
+    45,
+    60,
+    120,
+    300,
+    900,
+    3600,
+    14_400,
+    86_400,
+)
 
 #: Seconds of audio made in a second; below 1 is slower than real time.
 SPEED_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 35, 50, 75, 100, 200, 400, 800, 1600)
@@ -162,7 +184,10 @@ class FarmMetrics:
             registry=self.registry,
         )
         self.busy_s = Counter(
-            "pianofarm_worker_busy_seconds", "The part of it with a render in hand.", ["device"], registry=self.registry
+            "pianofarm_worker_busy_seconds",
+            "The part of it that went into finished renders.",
+            ["device"],
+            registry=self.registry,
         )
         self.cost = Counter(
             "pianofarm_cost", "Worker time at its price, in the price's currency.", ["device"], registry=self.registry

@@ -211,7 +211,7 @@ WORKERS = (
         Panel(
             "Busy",
             "percentunit",
-            "Part of the workers' time with a render in hand.",
+            "Part of the workers' time that went into finished renders.",
             (
                 (
                     f"{rate_by_device('busy_seconds')} / ({rate_by_device('seconds')} > 0)",
@@ -309,7 +309,7 @@ COST = (
         Panel(
             "Busy",
             "percentunit",
-            "Part of the paid time with work in hand, five minutes.",
+            "Part of the paid time that went into finished renders, five minutes.",
             (("pianofarm:busy:ratio5m", "busy"),),
         ),
     ),

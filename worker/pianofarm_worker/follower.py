@@ -69,8 +69,6 @@ class Follower:
             kind = device_kind(worker.device)
             self.metrics.worker_s.labels(kind).inc(passed_s)
             self.metrics.cost.labels(kind).inc(passed_s * self._price_per_s)
-            if worker.key:
-                self.metrics.busy_s.labels(kind).inc(passed_s)
 
     def _count(self, events: list[Event]) -> None:
         """Count events, or nothing of them if the ledger fails: everything is read first."""
@@ -99,6 +97,8 @@ class Follower:
             device = self._devices.get(render.result.worker, "")
             self.metrics.renders.observe(render.result, str(render.priority), device)
             self.speedometer.add(render.result, device)
+            spent_s = render.result.render_s + render.result.upload_s
+            self.metrics.busy_s.labels(device_kind(device)).inc(spent_s)
         elif event.kind in (State.FAILED, State.QUARANTINED):
             self.metrics.failures.labels(one_of(render.error_type, ERRORS)).inc()
 
