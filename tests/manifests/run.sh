@@ -32,9 +32,11 @@ if command -v kubectl >/dev/null; then build="kubectl kustomize"; elif command -
   echo "skipped: neither kubectl nor kustomize here (https://kubernetes.io/docs/tasks/tools)"
   exit 0
 fi
-for overlay in k8s/overlays/*/; do
+for overlay in k8s/overlays/*/ k8s/examples/; do
   name=$(basename "$overlay")
   $build "$overlay" >"$out/$name.yaml"
+  # An example is judged together with the policies that it lives under.
+  if [ "$name" = examples ]; then { echo ---; cat "$out/dev.yaml"; } >>"$out/$name.yaml"; fi
   "$ops/python" tests/manifests/check_rendered.py "$out/$name.yaml"
   "$ops/checkov" --config-file k8s/.checkov.yaml --file "$out/$name.yaml" 2>"$out/$name.checkov.log" || { cat "$out/$name.checkov.log"; exit 1; }
 done
