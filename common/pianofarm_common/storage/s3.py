@@ -171,7 +171,8 @@ class S3BlobStore:
             raise Permanent(f"{where} answered {status} {code} for {key!r}") from None
         except NoCredentialsError:
             raise BadSettings(
-                f"no credentials for {where}: start a local farm ('pianofarm up'), or set PIANOFARM_S3_ACCESS_KEY and PIANOFARM_S3_SECRET_KEY"
+                f"no credentials for {where}: start a local farm ('pianofarm up'), "
+                "or set PIANOFARM_S3_ACCESS_KEY and PIANOFARM_S3_SECRET_KEY"
             ) from None
         except (BotoCoreError, Urllib3Error) as error:
             raise ServiceUnavailable(
