@@ -24,9 +24,10 @@ Float32Array = NDArray[np.float32]
 DEFAULT_BLOCK = 1 << 18
 
 #: Hops of a note that are one product, with as many partials as are audible when it begins; a multiple of STRIDE.
-_ROWS = 256
+ROWS = 256
 
-_NEPER_DB = 8.685889638
+#: Decibels in a neper of amplitude.
+NEPER_DB = 8.685889638
 
 
 @dataclass
@@ -108,7 +109,7 @@ class Engine:
             silent[0, note] = (table.n_frames_at(int(velocity)) - 1) * self._hop
             silent[1, note] = table.n_noise_frames_at(int(velocity)) * self._noise.hop
             peak_db[note] = table.peak_db(int(velocity))
-        to_lose = np.maximum(peak_db - SILENCE_DB, 1.0) / _NEPER_DB
+        to_lose = np.maximum(peak_db - SILENCE_DB, 1.0) / NEPER_DB
         damped_s = np.maximum(score.damped_by(to_lose) - score.onset_s, 0.0)
         damped = np.minimum(damped_s * rate_hz, 1e12).astype(np.int64) + 2 * self._hop
         return np.asarray(np.minimum(silent, damped))
@@ -122,9 +123,9 @@ class Engine:
         self._n_started = until
         for voice in self._voices:
             first, last = voice.next_hop, min(voice.n_hops, -(-(end - voice.onset) // self._hop))
-            for group in range(first - first % _ROWS, last, _ROWS):
+            for group in range(first - first % ROWS, last, ROWS):
                 n = self._n_audible(voice, group)
-                self._add(voice, n, max(first, group), min(group + _ROWS, last), (sound, backwards), start)
+                self._add(voice, n, max(first, group), min(group + ROWS, last), (sound, backwards), start)
             voice.next_hop = max(first, last)
             self._add_noise(voice, end)
         self._release(end)
@@ -140,7 +141,7 @@ class Engine:
             self._n_released += 1
             noise = self._tables.release(int(score.pitch[note]))
             if noise is not None:
-                first_frame = -(-int(score.released_s[note] * self._rate_hz) // bus.hop)
+                first_frame = bus.frame_at(int(score.released_s[note] * self._rate_hz))
                 bus.add(first_frame, noise[: self._n_channels] * np.float32(score.release_part[note]))
 
     def _strike(self, note: int) -> _Voice:
@@ -199,7 +200,7 @@ class Engine:
     def _add_noise(self, voice: _Voice, end: int) -> None:
         """The noise powers of a voice up to a block's end."""
         table, bus = voice.table, self._noise
-        first_frame = -(-voice.onset // bus.hop)
+        first_frame = bus.frame_at(voice.onset)
         low, high = voice.next_noise, min(voice.n_noise, bus.n_frames_before(end) - first_frame)
         if high <= low:
             return

@@ -36,6 +36,10 @@ class NoiseBus:
         """Frames that begin before a sample."""
         return -(-sample // self.hop)
 
+    def frame_at(self, sample: int) -> int:
+        """The frame whose beginning is nearest to a sample; its window is still near zero there."""
+        return (sample + self.hop // 2) // self.hop
+
     def add(self, frame: int, power: Float32Array) -> None:
         """Add a note's powers.
 

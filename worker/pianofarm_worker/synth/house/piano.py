@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pianofarm_common.errors import BadModel, BadOption
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import CONFIG_FILE, WEIGHTS_FILE, ModelInfo
 from pianofarm_common.renders import RenderOptions
-from pianofarm_worker.synth.house.engine import DEFAULT_BLOCK, Engine
+from pianofarm_worker.synth.house.engine import Engine
 from pianofarm_worker.synth.house.room import room_response
 from pianofarm_worker.synth.house.score import Score, make_score
+from pianofarm_worker.synth.house.stream import HouseStream
 from pianofarm_worker.synth.house.tables import KeyTables
 from pianofarm_worker.synth.piano import Piano, Progress, Rendering
 from pianofarm_worker.synth.reverb import Convolver
@@ -86,36 +85,18 @@ class HousePiano(Piano):
             dropped_notes=score.dropped_notes,
         )
 
-    def stream(
-        self, performance: Performance, options: RenderOptions, *, seed: int, block: int = DEFAULT_BLOCK
-    ) -> Iterator[NDArray[np.float32]]:
-        """The dry sound as it is made, block by block and causally.
-
-        Args:
-            performance: notes and pedals.
-            options: as `render` honours them.
-            seed: of the noise.
-            block: samples a block, a multiple of 256.
-
-        Yields:
-            [block, n_channels] float32 at the model's sample rate; the last one may be shorter.
-
-        Raises:
-            BadOption: the model has no such piano, or the block is no multiple of 256.
-        """
-        if block < 256 or block % 256:
-            raise BadOption(f"block={block}: needed is a multiple of 256 samples")
-        score = self._score(performance, options)
-        engine = Engine(self._tables, score, seed=seed, n_channels=options.channels or self.info.channels, block=block)
-        for sound in engine.blocks(self._n_samples(engine, score, tail=options.tail)):
-            yield sound * self.output_gain
+    def stream(self, *, piano: int | None = None, block_ms: int = 8, seed: int = 0) -> HouseStream:
+        """Play it live; see `Piano.stream`. The first stream makes the tables of all keys: 3 s, 150 MB."""
+        self._check_piano(piano)
+        return HouseStream(self._tables, self._room, self.output_gain, block_ms=block_ms, seed=seed)
 
     def _score(self, performance: Performance, options: RenderOptions) -> Score:
-        if options.piano is not None and options.piano >= self.info.n_pianos:
-            raise BadOption(
-                f"piano={options.piano}: {self.info.name} has {self.info.n_pianos} (0..{self.info.n_pianos - 1})"
-            )
+        self._check_piano(options.piano)
         return make_score(performance, options.duration_s)
+
+    def _check_piano(self, piano: int | None) -> None:
+        if piano is not None and not 0 <= piano < self.info.n_pianos:
+            raise BadOption(f"piano={piano}: {self.info.name} has {self.info.n_pianos} (0..{self.info.n_pianos - 1})")
 
     def _n_samples(self, engine: Engine, score: Score, *, tail: bool) -> int:
         rate_hz = self.info.sample_rate_hz

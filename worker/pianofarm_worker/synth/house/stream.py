@@ -1,0 +1,212 @@
+"""HouseStream: our own model played live. What it plays is what `engine` plays, hop by hop, for events that come one by one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pianofarm_worker.synth.events import (
+    ALL_NOTES_OFF,
+    ALL_SOUND_OFF,
+    RESET_CONTROLLERS,
+    Control,
+    Event,
+    NoteOff,
+    NoteOn,
+)
+from pianofarm_worker.synth.house import dampers
+from pianofarm_worker.synth.house.engine import NEPER_DB, ROWS
+from pianofarm_worker.synth.house.live_pedals import LivePedals, LiveString
+from pianofarm_worker.synth.house.noise_bus import NoiseBus
+from pianofarm_worker.synth.house.score import HIGHEST_PITCH, LOWEST_PITCH
+from pianofarm_worker.synth.house.tables import SILENCE_DB, STRIDE, KeyTable, KeyTables
+from pianofarm_worker.synth.live_room import LiveRoom
+from pianofarm_worker.synth.stream import Stream
+
+Float32Array = NDArray[np.float32]
+
+_PEDALS = (dampers.SUSTAIN, dampers.SOSTENUTO, dampers.SOFT)
+
+
+@dataclass
+class _Voice:
+    """A note that sounds."""
+
+    pitch: int
+    table: KeyTable
+    string: LiveString
+    gain: Float32Array  #: [n_partials]
+    silence_db: Float32Array  #: [n_partials], levels at velocity 127 that are just not heard
+    noise_gain: Float32Array  #: [n_bands], power
+    to_lose: float  #: nepers after which it is silent
+    onset: int  #: sample
+    n_hops: int  #: until its partials are silent
+    n_noise: int  #: frames of noise
+    next_hop: int = 0
+    next_noise: int = 0
+    kept: float = 1.0  #: what damping left of the frame before the next hop
+    weights: Float32Array = field(default_factory=lambda: np.zeros(0, np.float32))  #: gains of the audible partials
+    basis: Float32Array = field(default_factory=lambda: np.zeros((0, 0), np.float32))  #: [2 n_audible, hop]
+
+
+class HouseStream(Stream):
+    """The house piano, live: onsets exact to the sample, any number of notes, no delay."""
+
+    def __init__(
+        self, tables: KeyTables, room: Float32Array, output_gain: np.float32, *, block_ms: int, seed: int
+    ) -> None:
+        """Start in silence. The first stream of a model makes the tables of all keys, which takes seconds.
+
+        Args:
+            tables: of the model.
+            room: [n_samples, n_channels], the response without the direct sound.
+            output_gain: linear.
+            block_ms: length of a block, 4 to 40 ms in steps of 4.
+            seed: of the noise, 0 .. 2**64 - 1.
+
+        Raises:
+            BadOption: no block of this length.
+        """
+        layout = tables.layout
+        super().__init__(
+            sample_rate_hz=layout.sample_rate_hz, n_channels=room.shape[1], block_ms=block_ms, delay_samples=0
+        )
+        self._tables, self._hop, self._output_gain = tables, layout.hop, output_gain
+        for pitch in range(LOWEST_PITCH, HIGHEST_PITCH + 1):
+            tables.prepare(pitch)
+        self._pedals = LivePedals()
+        self._noise = NoiseBus(layout, self.n_channels, seed)
+        self._room = LiveRoom(room, self.block_samples)
+        self._voices: list[_Voice] = []
+        self._keys_down: set[int] = set()
+        self._sound = np.zeros((self.n_channels, self.block_samples + self._hop), np.float32)
+
+    def _make_block(self) -> Float32Array:
+        block, sound = self.block_samples, self._sound
+        start, end = self._n_pulled, self._n_pulled + block
+        sound[:, : self._hop] = sound[:, block:]
+        sound[:, self._hop :] = 0
+        while self._queue.next_s() * self.sample_rate_hz < end - 0.5:
+            self._take(*self._queue.pop())
+        for voice in self._voices:
+            while voice.next_hop < voice.n_hops and voice.onset + voice.next_hop * self._hop < end:
+                at = voice.onset + voice.next_hop * self._hop - start
+                sound[:, at : at + self._hop] += self._next_hop(voice)
+            self._add_noise(voice, end)
+        self._voices = [v for v in self._voices if v.next_hop < v.n_hops or v.next_noise < v.n_noise]
+        self._pedals.strings = [voice.string for voice in self._voices]
+        dry = (sound[:, :block] + self._noise.play(start, block)).T * self._output_gain
+        return dry + self._room.push(dry)
+
+    def _take(self, time_s: float, event: Event) -> None:
+        match event:
+            case NoteOn(pitch, velocity) if velocity > 0:
+                self._strike(pitch, velocity, time_s)
+            case NoteOn(pitch) | NoteOff(pitch):
+                self._release(pitch, time_s)
+            case Control(number, value) if number in _PEDALS:
+                self._pedals.move(number, value, time_s)
+            case Control(number) if number in (ALL_NOTES_OFF, ALL_SOUND_OFF, RESET_CONTROLLERS):
+                if number != ALL_NOTES_OFF:
+                    for pedal in _PEDALS:
+                        self._pedals.move(pedal, 0, time_s)
+                if number != RESET_CONTROLLERS:
+                    for pitch in sorted(self._keys_down):
+                        self._release(pitch, time_s)
+
+    def _strike(self, pitch: int, velocity: int, time_s: float) -> None:
+        if not LOWEST_PITCH <= pitch <= HIGHEST_PITCH:
+            self.dropped_notes += 1
+            return
+        for voice in self._voices:
+            if voice.pitch == pitch and voice.string.restruck_s == math.inf:
+                voice.string.restruck_s = time_s
+        table, soft = self._tables[pitch], self._pedals.soft
+        gain, noise_gain = table.gain[velocity], table.noise_gain[velocity]
+        if soft > 0:
+            gain = gain * dampers.una_corda_gain(table.frequency_hz, soft)
+            noise_gain = noise_gain * np.float32(10 ** (-0.3 * soft))
+        voice = _Voice(
+            pitch=pitch,
+            table=table,
+            string=self._pedals.strike(pitch),
+            gain=gain,
+            silence_db=SILENCE_DB - 20 * np.log10(gain + 1e-9),
+            noise_gain=noise_gain,
+            to_lose=max(table.peak_db(velocity) - SILENCE_DB, 1.0) / NEPER_DB,
+            onset=round(time_s * self.sample_rate_hz),
+            n_hops=table.n_frames_at(velocity) - 1,
+            n_noise=table.n_noise_frames_at(velocity),
+        )
+        self._voices.append(voice)
+        self._keys_down.add(pitch)
+
+    def _release(self, pitch: int, time_s: float) -> None:
+        """A key goes up; nothing happens where it was not down."""
+        if pitch not in self._keys_down:
+            return
+        self._keys_down.remove(pitch)
+        for voice in self._voices:
+            if voice.pitch == pitch and voice.string.released_s == math.inf:
+                self._pedals.release(voice.string, time_s)
+        noise = self._tables.release(pitch)
+        if noise is not None:
+            first_frame = self._noise.frame_at(int(time_s * self.sample_rate_hz))
+            force = self._pedals.force() * (pitch <= dampers.HIGHEST_DAMPED_PITCH)
+            self._noise.add(first_frame, noise[: self.n_channels] * np.float32(0.25 + 0.75 * force))
+
+    def _next_hop(self, voice: _Voice) -> Float32Array:
+        """[n_channels, hop] float32: the partials of a voice from its next frame to the one after."""
+        hop, table = voice.next_hop, voice.table
+        if hop % ROWS == 0:
+            self._choose_partials(voice)
+        voice.next_hop += 1
+        before, n = voice.kept, len(voice.weights)
+        # A frame hears of pedals and keys one hop late, as in the engine.
+        taken = self._pedals.taken(voice.string, (voice.onset + hop * self._hop) / self.sample_rate_hz)
+        voice.kept = math.exp(-taken)
+        if taken > voice.to_lose:
+            voice.n_hops = voice.next_hop
+            voice.n_noise = min(voice.n_noise, voice.n_hops * self._hop // self._noise.hop)
+        if n == 0:
+            return np.zeros((self.n_channels, self._hop), np.float32)
+        real = table.real[: self.n_channels, hop : hop + 2, :n] * voice.weights
+        imaginary = table.imaginary[: self.n_channels, hop : hop + 2, :n] * voice.weights
+        # The falling half of this frame's grain and the rising half of the next one's: `grains.halves` for one hop.
+        rows = np.empty((2, self.n_channels, 2 * n), np.float32)
+        np.multiply(real[:, 0], np.float32(before), out=rows[0, :, :n])
+        np.multiply(imaginary[:, 0], np.float32(-before), out=rows[0, :, n:])
+        np.multiply(real[:, 1], np.float32(voice.kept), out=rows[1, :, :n])
+        np.multiply(imaginary[:, 1], np.float32(voice.kept), out=rows[1, :, n:])
+        falling, rising = (rows.reshape(-1, 2 * n) @ voice.basis).reshape(2, self.n_channels, -1)
+        falling[:, 1:] += rising[:, :0:-1]
+        if hop < len(table.rise):
+            falling *= table.rise[hop]
+        sound: Float32Array = falling
+        return sound
+
+    def _choose_partials(self, voice: _Voice) -> None:
+        """Those of a voice that are still heard; the engine asks as often."""
+        lost_db = -20 * math.log10(voice.kept + 1e-9)
+        audible = np.flatnonzero(voice.table.later_db[voice.next_hop // STRIDE] > voice.silence_db + lost_db)
+        n = int(audible[-1]) + 1 if len(audible) else 0
+        voice.weights = voice.gain[:n]
+        voice.basis = np.concatenate((voice.table.basis.cosine[:n], voice.table.basis.sine[:n]))
+
+    def _add_noise(self, voice: _Voice, end: int) -> None:
+        """The noise powers of a voice up to a block's end."""
+        bus = self._noise
+        first_frame = bus.frame_at(voice.onset)
+        low, high = voice.next_noise, min(voice.n_noise, bus.n_frames_before(end) - first_frame)
+        if high <= low:
+            return
+        voice.next_noise = high
+        power = voice.table.noise[: self.n_channels, low:high] * voice.noise_gain
+        for row, frame in enumerate(range(first_frame + low, first_frame + high)):
+            taken = self._pedals.taken(voice.string, (frame * bus.hop - self._hop) / self.sample_rate_hz)
+            if taken > 0:
+                power[:, row] *= np.float32(math.exp(-2 * taken))
+        bus.add(first_frame + low, power)
