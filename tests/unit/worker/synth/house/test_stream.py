@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from pianofarm_worker.synth.events import Control, NoteOff, NoteOn
-from pianofarm_worker.synth.house.live_pedals import LivePedals
 
 from pianofarm_common.errors import BadOption
 from pianofarm_common.renders import RenderOptions
+from pianofarm_worker.synth.events import Control, NoteOff, NoteOn
+from pianofarm_worker.synth.house.live_pedals import LivePedals
 
 RATE_HZ = 32_000
 SUSTAIN, SOSTENUTO, SOFT = 64, 66, 67
