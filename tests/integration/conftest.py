@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+from farm import SineFarm, make_model
+from pydantic import SecretStr
 from services import free_port, start_redis, start_s3
 
 from pianofarm_common.ledger import Ledger
@@ -83,3 +85,23 @@ def settings(redis_settings: Settings, s3_settings: Settings, s3_store: S3BlobSt
     """Settings of a whole farm: an empty Redis, an S3 bucket that exists."""
     names = ("s3_endpoint", "s3_access_key", "s3_secret_key", "s3_bucket")
     return redis_settings.model_copy(update={name: getattr(s3_settings, name) for name in names})
+
+
+@pytest.fixture(scope="module")
+def farm_at_work(
+    redis_url: str, s3_settings: Settings, s3_store: S3BlobStore, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """Settings of a farm with one sine worker, shared by the tests of a module: they must ask for different music."""
+    import redis
+
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    folder = tmp_path_factory.mktemp("farm")
+    settings = s3_settings.model_copy(
+        update={"state_dir": folder / "state", "redis_url": SecretStr(redis_url), "model": "sine"}
+    )
+    make_model(settings.state_dir)
+    processes = SineFarm(settings, folder)
+    processes.worker()
+    yield settings
+    processes.stop_all()

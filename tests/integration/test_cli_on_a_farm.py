@@ -1,6 +1,7 @@
 """The commands that talk to a farm, against a real Redis, a real object store and a real worker whose piano is a sine."""
 
 import io
+import itertools
 import json
 import os
 import sys
@@ -9,32 +10,42 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from farm import SineFarm, environment, make_model, midi
+from farm import environment, midi
 from services import wait_until
 from sine_farm import REFUSED, WAITS
 
+from pianofarm import Farm
 from pianofarm.cli import run
+from pianofarm_common.renders import State
 from pianofarm_common.settings import Settings
+
+#: Every test gets music of its own, or it would find that of another in the cache.
+PITCHES = itertools.count(30)
 
 
 @pytest.fixture(autouse=True)
-def environs(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The farm of the fixtures in the environment, and a folder with two scores to stand in."""
-    make_model(settings.state_dir)
-    for name, value in environment(settings.model_copy(update={"model": "sine"})).items():
+def environs(farm_at_work: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The farm in the environment, and a folder with two scores to stand in."""
+    for name, value in environment(farm_at_work).items():
         monkeypatch.setenv(name, value)
+    pitch = next(PITCHES)
     (tmp_path / "scores" / "deep").mkdir(parents=True)
-    (tmp_path / "scores" / "one.mid").write_bytes(midi(60))
-    (tmp_path / "scores" / "deep" / "two.mid").write_bytes(midi(62, 64))
+    (tmp_path / "scores" / "one.mid").write_bytes(midi(pitch))
+    (tmp_path / "scores" / "deep" / "two.mid").write_bytes(midi(pitch, pitch + 2))
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
-def worker(environs: None, settings: Settings, tmp_path: Path) -> Iterator[None]:
-    processes = SineFarm(settings, tmp_path)
-    processes.worker()
-    yield
-    processes.stop_all()
+def busy(farm_at_work: Settings, tmp_path: Path) -> Iterator[None]:
+    """The worker is held up by a render that waits, so that what comes after stays in the queue."""
+    hold = farm_at_work.state_dir / "hold"
+    hold.touch()
+    with Farm(farm_at_work) as farm:
+        job = farm.submit(midi(next(PITCHES), WAITS))
+        wait_until(lambda: job.status().state is State.RUNNING, "the render that waits")
+        yield
+        hold.unlink()
+        job.wait(timeout_s=60)
 
 
 class Pianofarm:
@@ -60,7 +71,7 @@ def pianofarm(capsys: pytest.CaptureFixture[str]) -> Pianofarm:
     return Pianofarm(capsys)
 
 
-def test_a_folder_is_submitted_watched_and_downloaded_in_one_command(pianofarm, worker, tmp_path):
+def test_a_folder_is_submitted_watched_and_downloaded_in_one_command(pianofarm, tmp_path):
     out = pianofarm("submit", "scores", "--out", "audio", "--sample-rate", "8000")
     assert [line.split()[-1] for line in out.splitlines()] == [
         "deep/two.mid",
@@ -72,7 +83,7 @@ def test_a_folder_is_submitted_watched_and_downloaded_in_one_command(pianofarm, 
     assert sorted(os.listdir("audio")) == ["deep", "one.wav"]
 
 
-def test_a_job_is_followed_by_hand(pianofarm, worker, tmp_path):
+def test_a_job_is_followed_by_hand(pianofarm, tmp_path):
     (submitted,) = pianofarm.json("submit", "scores/one.mid", "--owner", "me", "--priority", "interactive")
     (job,) = submitted["jobs"]
     assert submitted["rejected"] == []
@@ -90,7 +101,7 @@ def test_a_job_is_followed_by_hand(pianofarm, worker, tmp_path):
     assert again["jobs"][0]["cached"] is True
 
 
-def test_some_failures_are_exit_code_1_and_the_others_are_delivered(pianofarm, worker, tmp_path):
+def test_some_failures_are_exit_code_1_and_the_others_are_delivered(pianofarm, tmp_path):
     (tmp_path / "scores" / "bad.mid").write_bytes(midi(REFUSED))
     (tmp_path / "scores" / "text.mid").write_text("no music")
     pianofarm("submit", "scores", "--out", "audio", code=1)
@@ -111,7 +122,7 @@ def test_names_come_from_standard_input(pianofarm, monkeypatch):
     assert [job["name"] for job in submitted["jobs"]] == ["one.mid", "two.mid"]
 
 
-def test_cancel_ends_a_job_or_a_batch(pianofarm, tmp_path):
+def test_cancel_ends_a_job_or_a_batch(pianofarm, busy):
     (submitted,) = pianofarm.json("submit", "scores")
     assert pianofarm.json("cancel", submitted["jobs"][0]["job"])[0]["state"] == "cancelled"
     assert pianofarm.json("cancel", submitted["batch"])[0]["cancelled"] == 1
@@ -120,28 +131,24 @@ def test_cancel_ends_a_job_or_a_batch(pianofarm, tmp_path):
     assert "was cancelled" in pianofarm.err
 
 
-def test_the_whole_farm_is_shown_and_doctor_is_content(pianofarm, worker):
+def test_the_whole_farm_is_shown_and_doctor_is_content(pianofarm):
     wait_until(lambda: bool(pianofarm.json("status")[0]["workers"]), "the worker to say that it is there")
     (status,) = pianofarm.json("status")
     assert [worker["device"] for worker in status["workers"]] == ["cpu"]
-    assert "idle" in pianofarm("status")
+    assert "worker worker@" in pianofarm("status")
     verdicts = {line["part"]: line["verdict"] for line in pianofarm.json("doctor", "--no-render")}
     assert (verdicts["Redis"], verdicts["storage"], verdicts["workers"]) == ("ok", "ok", "ok")
 
 
-def test_a_farm_without_workers_says_what_to_do(pianofarm):
-    assert "pianofarm worker" in pianofarm("status")
-
-
-def test_a_wait_that_takes_too_long_is_exit_code_3_and_the_job_goes_on(pianofarm, worker, settings, tmp_path):
-    (settings.state_dir / "hold").touch()
+def test_a_wait_that_takes_too_long_is_exit_code_3_and_the_job_goes_on(pianofarm, farm_at_work, tmp_path):
+    (farm_at_work.state_dir / "hold").touch()
     (tmp_path / "long.mid").write_bytes(midi(60, WAITS))
     (submitted,) = pianofarm.json("submit", "long.mid")
     job = submitted["jobs"][0]["job"]
     pianofarm("fetch", job, "--timeout", "0.5", code=3)
     assert "it goes on" in pianofarm.err
     assert not Path("long.wav").exists()
-    (settings.state_dir / "hold").unlink()
+    (farm_at_work.state_dir / "hold").unlink()
     pianofarm("fetch", job, "--timeout", "60")
     assert Path("long.wav").exists()
 
