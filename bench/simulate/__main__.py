@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def main() -> int:
     parser.add_argument("--services", type=Path, default=SERVICE_TIMES, help="measured service times")
     parser.add_argument("--profile", action="append", help="only this profile of them; repeatable")
     parser.add_argument("--out", type=Path, default=Path(".state/simulate"), help="folder for the tables and plots")
+    parser.add_argument("--publish", action="store_true", help="put tables and plots in docs/ as well")
     parser.add_argument("--pieces", type=int, default=100_000)
     parser.add_argument("--cold-start", type=float, default=90.0, help="seconds, for the first and the last question")
     parser.add_argument("--seed", type=int, default=1)
@@ -38,8 +40,24 @@ def main() -> int:
     text = "\n\n".join(parts) + "\n"
     print(text)
     (arguments.out / "simulation.md").write_text(text)
+    if arguments.publish:
+        report.publish("simulation", _with_pictures(text, chosen))
+        for picture in arguments.out.glob("*.png"):
+            shutil.copy(picture, report.PAGE.parent / "pictures" / f"simulate-{picture.name}")
     print(f"tables and plots in {arguments.out}")
     return 0
+
+
+def _with_pictures(text: str, profiles: list[str]) -> str:
+    """The text as a part of a page, one level of headings lower, with its plots."""
+    body = "\n".join(f"#{line}" if line.startswith("##") else line for line in text.splitlines()[1:])
+    kinds = {"pool": "time over pool size", "concurrency": "latency", "load": "latency over load", "scaling": "waves"}
+    pictures = [
+        f"![{about}, profile {name}](pictures/simulate-{name}-{kind}.png)"
+        for name in profiles
+        for kind, about in kinds.items()
+    ]
+    return "\n\n".join([body.strip(), *pictures])
 
 
 def _inputs(services: dict[str, Service]) -> str:

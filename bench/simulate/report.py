@@ -8,6 +8,9 @@ from typing import Any
 
 from bench.simulate.questions import BatchRun, LatencyRun, LoadRun, ScaleRun
 
+#: The page that shows what was found.
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "simulation.md"
+
 #: Ink of the lines, told apart by everybody (Okabe and Ito, 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
@@ -29,6 +32,18 @@ def _text(cell: object) -> str:
     if isinstance(cell, float):
         return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:.3g}"
     return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else str(cell)
+
+
+def publish(part: str, text: str, page: Path = PAGE) -> None:
+    """Put a text between `<!-- part -->` and `<!-- end -->` of the page.
+
+    Raises:
+        ValueError: the page has no such place.
+    """
+    before, mark, rest = page.read_text().partition(f"<!-- {part} -->\n")
+    if not mark or "<!-- end -->" not in rest:
+        raise ValueError(f"{page} has no place for {part}: it needs <!-- {part} --> and <!-- end -->")
+    page.write_text(f"{before}{mark}{text.strip()}\n<!-- end -->{rest.partition('<!-- end -->')[2]}")
 
 
 def _figure(title: str, x: str, y: str) -> tuple[Any, Any]:

@@ -127,6 +127,7 @@ def main() -> int:
     parser.add_argument("--tolerance", type=float, default=0.15, help="largest relative error of a makespan")
     parser.add_argument("--save", metavar="PROFILE", help="put the measured service times under this name")
     parser.add_argument("--out", type=Path, default=Path(".state/simulate"))
+    parser.add_argument("--publish", action="store_true", help="put the table in docs/ as well")
     arguments = parser.parse_args()
 
     n_cores = len(os.sched_getaffinity(0))
@@ -149,12 +150,14 @@ def main() -> int:
         rows.append((run.workers, *pairs, *(f"{error:+.1%}" for error in errors)))
     heads = ("workers", "took s", "simulated", "mean s", "simulated", "P95 s", "simulated", "took", "mean", "P95")
     text = (
-        f"# The simulation against a real farm\n\n{source}; service time {service.overhead_s:.3f} s + audio / {service.speed:.1f}, "
+        f"{source}; service time {service.overhead_s:.3f} s + audio / {service.speed:.1f}, "
         f"scatter {service.cv:.3f}, measured with one worker.\n\n{report.table(heads, rows)}\n"
     )
     print(text)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "validation.md").write_text(text)
+    if arguments.publish:
+        report.publish("validation", text)
     if arguments.save:
         save_service(arguments.save, service)
         print(f"service times saved as {arguments.save} in {SERVICE_TIMES}")
