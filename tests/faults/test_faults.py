@@ -1,0 +1,42 @@
+"""Every kind of fault at a named point of a render's life: nothing is lost, nothing counts twice, the bytes are the same.
+
+Plain pytest plays a selection; `make faults` plays every fault at every point.
+"""
+
+import os
+import random
+
+import pytest
+from campaign import SEED, TROUBLES, FaultyFarm, play
+from faulty_farm import POINTS
+
+LONG = os.environ.get("PIANOFARM_FAULTS") == "long"
+
+#: Outages in seconds: longer than a lease.
+LONG_S = 30.0 if LONG else 2.5
+
+SHORT = [
+    *((point, "kill") for point in POINTS),
+    ("rendering", "kill worker"),
+    ("stored", "stop"),
+    ("rendering", "memory"),
+    ("stored", "partition"),
+    ("stored", "redis restart"),
+    ("rendering", "redis gone"),
+    ("stored", "redis disk full"),
+    ("rendered", "redis failover"),
+    ("rendered", "storage 500"),
+    ("rendered", "storage silent"),
+    ("rendered", "torn upload"),
+    ("claimed", "sweeper killed"),
+]
+
+
+def cases() -> list[tuple[str, str]]:
+    chosen = [(point, trouble) for trouble in TROUBLES for point in POINTS] if LONG else SHORT
+    return random.Random(SEED).sample(chosen, len(chosen))
+
+
+@pytest.mark.parametrize(("point", "trouble"), cases())
+def test_nothing_is_lost_and_nothing_counts_twice(farm: FaultyFarm, point: str, trouble: str) -> None:
+    assert play(farm, point, trouble, long_s=LONG_S) == []
