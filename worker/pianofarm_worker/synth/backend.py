@@ -5,6 +5,7 @@ Networks are written in `keras.ops`; nothing else may ask which backend is loade
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -112,8 +113,10 @@ def _start_tensorflow(n_threads: int) -> None:
     import tensorflow as tf
 
     if n_threads:
-        tf.config.threading.set_intra_op_parallelism_threads(n_threads)
-        tf.config.threading.set_inter_op_parallelism_threads(n_threads)
+        # Refused where TensorFlow has computed already; then it keeps the threads it has.
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(n_threads)
+            tf.config.threading.set_inter_op_parallelism_threads(n_threads)
 
 
 def _start_jax(n_threads: int) -> None:

@@ -64,12 +64,13 @@ class Piano(ABC):
         raise BadOption(f"{self.info.name} cannot be played live (piano={piano}, block_ms={block_ms}, seed={seed})")
 
 
-def load(info: ModelInfo, *, backend: str = "tensorflow") -> Piano:
+def load(info: ModelInfo, *, backend: str = "tensorflow", n_threads: int = 1) -> Piano:
     """Load a model of the catalogue.
 
     Args:
         info: the model, from `pianofarm_common.models.find_model`.
         backend: "tensorflow" or "jax"; decided once a process, before the first model is loaded.
+        n_threads: threads that share one render, where the model can; no byte of the audio depends on it.
 
     Raises:
         BadModel: the weights do not fit the architecture, or the architecture is unknown.
@@ -81,10 +82,11 @@ def load(info: ModelInfo, *, backend: str = "tensorflow") -> Piano:
     if info.architecture in ("dafx22", "maestro-v2", "enstdkcl"):
         from pianofarm_worker.synth.backend import choose
 
-        choose(backend)
+        # One thread in the library: a step of the network is too small to share, and trying costs half as much again.
+        choose(backend, n_threads=1)
         from pianofarm_worker.synth.published.piano import PublishedPiano
 
-        return PublishedPiano(info)
+        return PublishedPiano(info, n_threads=n_threads)
     raise BadModel(
         f"{info.path}: unknown architecture {info.architecture!r} (known: house, dafx22, maestro-v2, enstdkcl)"
     )

@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from pianofarm_worker.synth.backend import jit, to_device, to_numpy
+from pianofarm_worker.synth.backend import bind, to_device, to_numpy
 from pianofarm_worker.synth.published.configs import PublishedConfig
 from pianofarm_worker.synth.published.layers import Weights
 from pianofarm_worker.synth.published.monophonic import RawControls
@@ -43,7 +43,7 @@ class Controls:
                 "sounding": (f0_hz > np.float32(synthesis.min_frequency_hz)).astype(np.float32),
             }
         )
-        self._run = jit(self.program)
+        self._run = bind(self.program, self.tables)
 
     def run(self, raw: RawControls, pitch: NDArray[np.uint8], factor: _Array, offset: _Array) -> tuple[_Array, _Array]:
         """One chunk.
@@ -57,7 +57,7 @@ class Controls:
         Returns:
             Amplitudes [n_voices, n_frames, n_partials] of the partials, all strings together; power [n_frames, n_bands].
         """
-        amplitudes, power = self._run(self.tables, raw.q, raw.step, pitch.astype(np.int32), factor, offset)
+        amplitudes, power = self._run(raw.q, raw.step, pitch.astype(np.int32), factor, offset)
         return to_numpy(amplitudes), to_numpy(power)
 
     def _positive(self, x: Any) -> Any:

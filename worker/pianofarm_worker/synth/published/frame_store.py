@@ -5,15 +5,15 @@ from __future__ import annotations
 import errno
 import tempfile
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pianofarm_common.errors import DiskFull
 
-#: Held in memory up to this size: 50 s of the raw controls of dafx22. A file costs nothing you could measure, but needs a disk.
-_MEMORY_BYTES = 64_000_000
+#: Held in memory up to this size: half a minute of the raw controls of dafx22. What comes after goes to a file.
+_MEMORY_BYTES = 40_000_000
 
 
 class FrameStore:
@@ -22,7 +22,9 @@ class FrameStore:
     def __init__(self, frame_shape: tuple[int, ...], dtype: DTypeLike, *, memory_bytes: int = _MEMORY_BYTES) -> None:
         self._frame_shape, self._dtype = frame_shape, np.dtype(dtype)
         self._frame_bytes = int(np.prod(frame_shape)) * self._dtype.itemsize
-        self._file = tempfile.SpooledTemporaryFile(max_size=memory_bytes)  # noqa: SIM115 closed by __exit__
+        self._room_bytes = memory_bytes
+        self._in_memory: list[NDArray[np.generic]] = []  # the first frames
+        self._file: IO[bytes] | None = None  # the others
 
     def __enter__(self) -> Self:
         return self
@@ -30,16 +32,25 @@ class FrameStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._in_memory = []
+        if self._file is not None:
+            self._file.close()
 
     def append(self, frames: NDArray[np.generic]) -> None:
-        """Write the next frames [n, ...].
+        """Write the next frames [n, ...]; they must not change afterwards.
 
         Raises:
             DiskFull: the folder for temporary files is full.
         """
+        frames = np.ascontiguousarray(frames, self._dtype)
+        if self._file is None and frames.nbytes <= self._room_bytes:
+            self._room_bytes -= frames.nbytes
+            self._in_memory.append(frames)
+            return
         try:
-            self._file.write(np.ascontiguousarray(frames, self._dtype).data)
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 closed by __exit__
+            self._file.write(frames.data)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -48,10 +59,24 @@ class FrameStore:
             ) from None
 
     def rewind(self) -> None:
-        """Go back to the first frame, to read."""
-        self._file.seek(0)
+        """Go to the first frame, to read; nothing may be written any more."""
+        self._in_memory.reverse()
+        if self._file is not None:
+            self._file.seek(0)
 
     def read(self, n_frames: int) -> NDArray[np.generic]:
-        """The next frames [n, ...], fewer at the end."""
-        data = self._file.read(n_frames * self._frame_bytes)
-        return np.frombuffer(data, self._dtype).reshape(-1, *self._frame_shape)
+        """The next frames [n, ...], fewer at the end; each can be read once."""
+        parts: list[NDArray[np.generic]] = []
+        while n_frames and self._in_memory:
+            chunk = self._in_memory.pop()
+            if len(chunk) > n_frames:
+                self._in_memory.append(chunk[n_frames:])
+                chunk = chunk[:n_frames]
+            parts.append(chunk)
+            n_frames -= len(chunk)
+        if n_frames and self._file is not None:
+            data = self._file.read(n_frames * self._frame_bytes)
+            parts.append(np.frombuffer(data, self._dtype).reshape(-1, *self._frame_shape))
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([np.zeros((0, *self._frame_shape), self._dtype), *parts])

@@ -6,7 +6,9 @@ moments of the whole performance (the raw controls wait in a `FrameStore`), one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Generator, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -31,12 +33,15 @@ from pianofarm_worker.synth.published.room import impulse_response
 from pianofarm_worker.synth.published.rounded_additive import RoundedAdditive
 from pianofarm_worker.synth.published.rounded_room import RoundedRoom
 from pianofarm_worker.synth.published.stream import LiveParts
+from pianofarm_worker.synth.published.threads import VoiceGroups, ahead
 from pianofarm_worker.synth.published.tuning import tuning_tables
 from pianofarm_worker.synth.reverb import Convolver
 
 _Array = NDArray[np.float32]
 _Weights = dict[str, _Array]
 _T = TypeVar("_T", bound=np.generic)
+#: Pitch [n_voices, n], amplitudes [n_voices, n, n_partials] and noise magnitudes [n, n_bands] of n frames.
+_Scaled = tuple[NDArray[np.uint8], _Array, _Array]
 
 #: Frames the networks run at once.
 CHUNK_FRAMES = 250
@@ -67,9 +72,10 @@ class Instrument:
         *,
         chunk_frames: int = CHUNK_FRAMES,
         rounded: bool = False,
+        n_threads: int = 1,
     ) -> None:
         self._config, self._weights, self._chunk = config, weights, chunk_frames
-        self._rounded = rounded
+        self._rounded, self._n_threads = rounded, n_threads
         self._context = ContextNetwork(config, weights, piano)
         self._monophonic = monophonic
         tuning = tuning_tables(config, weights, piano)
@@ -109,16 +115,31 @@ class Instrument:
         Returns:
             Blocks that add up to `n_frames * hop` samples of dry and of wet audio.
         """
-        report = progress or _ignore
+        if self._n_threads == 1:
+            yield from self._blocks(notes, pedal, seed, n_counted, progress or _ignore, None)
+            return
+        # One more thread, which waits for the others while it makes the chunk to come.
+        with ThreadPoolExecutor(self._n_threads + 1, thread_name_prefix="instrument") as pool:
+            yield from self._blocks(notes, pedal, seed, n_counted, progress or _ignore, pool)
+
+    def _blocks(
+        self,
+        notes: _Array,
+        pedal: _Array,
+        seed: int,
+        n_counted: int | None,
+        report: Progress,
+        pool: Executor | None,
+    ) -> Iterator[Block]:
         pitch = extend_pitch(notes[..., 0], float(self._weights["release_s"]), self._config.frame_rate_hz)
         context = self._run_context(notes, pedal, n_counted, report)
-        raw = self._run_monophonic(notes, pitch, context)
+        raw = self._run_monophonic(notes, pitch, context, pool)
         if self._monophonic.normalizes:
-            yield from self._two_passes(raw, pitch, seed, n_counted, report)
+            yield from self._two_passes(raw, pitch, seed, n_counted, report, pool)
         else:
             scale = np.ones((self._config.n_voices, 1), np.float32), np.zeros((self._config.n_voices, 1), np.float32)
             done = _scaled(report, _CONTEXT_PART, 1.0)
-            yield from self._synthesize(raw, pitch, *scale, seed, done)
+            yield from self._synthesize(self._scale(raw, pitch, *scale), len(notes), seed, done, pool)
         report(1.0)
 
     def _run_context(self, notes: _Array, pedal: _Array, n_counted: int | None, report: Progress) -> _Array:
@@ -140,11 +161,16 @@ class Instrument:
             context += offset[0]
         return context
 
-    def _run_monophonic(self, notes: _Array, pitch: NDArray[np.uint8], context: _Array) -> Iterator[RawControls]:
-        state = self._monophonic.initial_state()
+    def _run_monophonic(
+        self, notes: _Array, pitch: NDArray[np.uint8], context: _Array, pool: Executor | None = None
+    ) -> Iterator[RawControls]:
+        network: MonophonicNetwork | VoiceGroups = self._monophonic
+        if pool:
+            network = VoiceGroups(self._monophonic, self._config.n_voices, self._n_threads, pool)
+        state = network.initial_state()
         for start in range(0, len(notes), self._chunk):
             end = min(start + self._chunk, len(notes))
-            raw, state = self._monophonic.run(
+            raw, state = network.run(
                 _padded(notes[start:end], self._chunk),
                 _padded(pitch[start:end], self._chunk),
                 _padded(context[start:end], self._chunk),
@@ -153,7 +179,13 @@ class Instrument:
             yield raw if end - start == self._chunk else raw.cut(end - start)
 
     def _two_passes(
-        self, raw: Iterator[RawControls], pitch: NDArray[np.uint8], seed: int, n_counted: int | None, report: Progress
+        self,
+        raw: Iterator[RawControls],
+        pitch: NDArray[np.uint8],
+        seed: int,
+        n_counted: int | None,
+        report: Progress,
+        pool: Executor | None,
     ) -> Iterator[Block]:
         config = self._config
         moments = Moments(self._weights, "mono", n_counted=n_counted)
@@ -170,23 +202,14 @@ class Instrument:
             if not steps:
                 return
             store.rewind()
-            factor, offset = moments.affine()
             done = _scaled(report, _CONTEXT_PART + _MONOPHONIC_PART, 1.0)
-            yield from self._synthesize(_stored(store, np.concatenate(steps)), pitch, factor, offset, seed, done)
+            scaled = self._scale(_stored(store, np.concatenate(steps)), pitch, *moments.affine())
+            yield from self._synthesize(scaled, len(pitch), seed, done, pool)
 
-    def _synthesize(
-        self,
-        raw: Iterator[RawControls],
-        pitch: NDArray[np.uint8],
-        factor: _Array,
-        offset: _Array,
-        seed: int,
-        report: Progress,
-    ) -> Iterator[Block]:
-        config = self._config
-        additive = (RoundedAdditive if self._rounded else Additive)(self._partials, config.n_voices)
-        noise = FilteredNoise(config.synthesis.n_noise_bands, config.hop, seed)
-        room = (RoundedRoom if self._rounded else Convolver)(self._room)
+    def _scale(
+        self, raw: Iterator[RawControls], pitch: NDArray[np.uint8], factor: _Array, offset: _Array
+    ) -> Iterator[_Scaled]:
+        """What the synthesizers take, in blocks of `BLOCK_FRAMES`."""
         n_done = 0
         for block in _reblocked(raw):
             n = len(block.q)
@@ -194,15 +217,32 @@ class Instrument:
             amplitudes, power = self._controls.run(
                 block.padded(BLOCK_FRAMES), _padded(moved, BLOCK_FRAMES), factor, offset
             )
-            dry = additive.push(moved.T, amplitudes[:, :n])
-            dry += noise.push(np.sqrt(power[:n]))
-            yield Block(dry, room.push(dry[:, None])[:, 0])
+            yield moved.T, amplitudes[:, :n], np.sqrt(power[:n])
             n_done += n
-            report(n_done / len(pitch))
+
+    def _synthesize(
+        self, scaled: Iterator[_Scaled], n_frames: int, seed: int, report: Progress, pool: Executor | None
+    ) -> Iterator[Block]:
+        config = self._config
+        additive = (RoundedAdditive if self._rounded else Additive)(self._partials, config.n_voices)
+        noise = FilteredNoise(config.synthesis.n_noise_bands, config.hop, seed)
+        room = (RoundedRoom if self._rounded else Convolver)(self._room)
+        n_done = 0
+        with contextlib.closing(ahead(scaled, pool) if pool else _each(scaled)) as blocks:
+            for pitch, amplitudes, magnitudes in blocks:
+                dry = additive.push(pitch, amplitudes)
+                dry += noise.push(magnitudes)
+                yield Block(dry, room.push(dry[:, None])[:, 0])
+                n_done += pitch.shape[1]
+                report(n_done / n_frames)
         if n_done:
             dry = additive.finish() + noise.finish()
             wet = np.concatenate([room.push(dry[:, None]), room.finish(tail=False)])
             yield Block(dry, wet[:, 0])
+
+
+def _each(scaled: Iterator[_Scaled]) -> Generator[_Scaled, None, None]:
+    yield from scaled
 
 
 def _ignore(_part: float) -> None:

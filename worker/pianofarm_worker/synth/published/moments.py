@@ -13,22 +13,29 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pianofarm_worker.synth.blocks import Reblock
+
 #: Added to a variance by `ddsp.training.nn.normalize_op`.
 EPSILON = 1e-5
 
 
+#: Frames added up at a time: the same ones however the performance was cut, so that the sum is the same to the last bit.
+_BLOCK_FRAMES = 250
+
+
 class Moments:
-    """The sums of a performance, kept per frame and added in float64 at the end.
+    """The sums of a performance, added in float64, block by block and then the blocks.
 
     A plain float32 sum over the frames of a piece costs 2.5e-3 in a control, and one by chunks depends on how it was cut.
     """
 
-    def __init__(self, weights: dict[str, NDArray[np.float32]], network: str) -> None:
+    def __init__(self, weights: dict[str, NDArray[np.float32]], network: str, *, n_counted: int | None = None) -> None:
         """Start with no frames.
 
         Args:
             weights: of the model.
             network: "context" or "mono": whose normalisation.
+            n_counted: count only the first frames; None: all.
         """
         scale, shift, kernel, bias = (
             weights[f"{network}/{name}"].astype(np.float64)
@@ -37,20 +44,23 @@ class Moments:
         self.n_channels = len(scale)
         self.projected_scale = scale @ kernel
         self.offset = shift @ kernel + bias
-        self._sums: list[NDArray[np.float32]] = []
+        self._n_to_come = n_counted
+        self._n_frames = 0
+        self._cut = Reblock(_BLOCK_FRAMES, 0)
+        self._blocks: list[NDArray[np.float64]] = []  # [n_rows, 2] each
 
     def add(self, sums: NDArray[np.float32]) -> None:
         """Take a chunk's sums of y and y^2 over the channels, [n_frames, n_rows, 2]."""
-        self._sums.append(sums)
+        counted = sums[: self._n_to_come]
+        if self._n_to_come is not None:
+            self._n_to_come -= len(counted)
+        self._n_frames += len(counted)
+        self._blocks += [block.sum(axis=0, dtype=np.float64) for (block,) in self._cut.push(counted)]
 
-    def affine(self, n_frames: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Factor [n_rows, 1] and offset [n_rows, n_out] that turn q into the network's output.
-
-        Args:
-            n_frames: count only the first ones; None: all.
-        """
-        sums = np.concatenate(self._sums)[:n_frames]
-        totals = sums.sum(axis=0, dtype=np.float64) / (len(sums) * self.n_channels)
+    def affine(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Factor [n_rows, 1] and offset [n_rows, n_out] that turn q into the network's output; nothing can be added any more."""
+        self._blocks += [block.sum(axis=0, dtype=np.float64) for (block,) in self._cut.rest()]
+        totals = np.sum(self._blocks, axis=0) / (self._n_frames * self.n_channels)
         mean, variance = totals[:, 0], np.maximum(totals[:, 1] - totals[:, 0] ** 2, 0.0)
         factor = (1.0 / np.sqrt(variance + EPSILON))[:, None]
         offset = self.offset - mean[:, None] * factor * self.projected_scale

@@ -79,9 +79,9 @@ class MonophonicNetwork:
         self.program = self._run_stacks if stacks else self._run_dense
         self._run = bind(self.program, self.weights)
 
-    def initial_state(self) -> Any:
-        """The state before the first frame."""
-        return np.zeros((self._n_voices, self._n_units), np.float32)
+    def initial_state(self, n_voices: int | None = None) -> Any:
+        """The state before the first frame, of all voices or of a group of them."""
+        return np.zeros((n_voices or self._n_voices, self._n_units), np.float32)
 
     def run(self, notes: _Array, pitch: NDArray[np.uint8], context: _Array, state: Any) -> tuple[RawControls, Any]:
         """One chunk.
@@ -125,14 +125,15 @@ class MonophonicNetwork:
     def _out(self, y: Any, weights: Weights) -> tuple[Any, Any, Any]:
         """The last layer of one frame: q, step, sums."""
         if not self.normalizes:
-            return dense(y, weights, "mono/out"), ops.ones((self._n_voices,)), sums(y)
+            return dense(y, weights, "mono/out"), ops.ones(y.shape[:1]), sums(y)
         q = ops.matmul(y, weights["mono/out/kernel"])
         step = ops.maximum(ops.max(ops.abs(q), axis=-1), 1e-30) / _LARGEST
         return ops.cast(ops.round(q / step[:, None]), "int16"), step, sums(y)
 
     def _scan(self, scan: Any, step: Any, xs: Any, state: Any) -> Any:
         # On the TensorFlow backend the outputs of a scan must have the structure and shapes of its carry: so they are its carry.
-        q = ops.zeros((self._n_voices, self._n_out), dtype="int16" if self.normalizes else "float32")
-        carry = q, ops.zeros((self._n_voices,)), ops.zeros((self._n_voices, 2)), state
+        n_voices = state.shape[0]
+        q = ops.zeros((n_voices, self._n_out), dtype="int16" if self.normalizes else "float32")
+        carry = q, ops.zeros((n_voices,)), ops.zeros((n_voices, 2)), state
         last, frames = scan(step, carry, xs)
         return frames[0], frames[1], frames[2], last[-1]

@@ -29,7 +29,9 @@ _Array = NDArray[np.float32]
 class PublishedPiano(Piano):
     """dafx22, maestro-v2 or ENSTDkCl."""
 
-    def __init__(self, info: ModelInfo, *, chunk_frames: int = CHUNK_FRAMES, rounded: bool = False) -> None:
+    def __init__(
+        self, info: ModelInfo, *, chunk_frames: int = CHUNK_FRAMES, rounded: bool = False, n_threads: int = 1
+    ) -> None:
         """Load the weights; programs are compiled at the first render.
 
         Args:
@@ -37,6 +39,8 @@ class PublishedPiano(Piano):
             chunk_frames: frames the networks run at once; decides memory and speed, never a byte of the audio.
             rounded: repeat the rounding errors of the published code, to compare with it sample by sample; slow, and needs
                 memory for the whole piece.
+            n_threads: threads that share a render; changes no byte of it. Many pieces are best rendered one a process and
+                core, with one thread each.
 
         Raises:
             BadModel: configuration or weights are damaged, or do not belong together.
@@ -44,7 +48,7 @@ class PublishedPiano(Piano):
         super().__init__(info)
         self.config = _read_config(info)
         self._weights = _read_weights(info, self.config)
-        self._chunk_frames, self._rounded = chunk_frames, rounded
+        self._chunk_frames, self._rounded, self._n_threads = chunk_frames, rounded, n_threads
         self._monophonic = MonophonicNetwork(self.config, self._weights)
         self._instruments: dict[int, Instrument] = {}
 
@@ -155,6 +159,7 @@ class PublishedPiano(Piano):
                 self._monophonic,
                 chunk_frames=self._chunk_frames,
                 rounded=self._rounded,
+                n_threads=self._n_threads,
             )
         return self._instruments[chosen]
 

@@ -7,7 +7,7 @@ from pianofarm_common.errors import DiskFull
 from pianofarm_worker.synth.published.frame_store import FrameStore
 
 
-@pytest.mark.parametrize("memory_bytes", [1, 10_000_000])
+@pytest.mark.parametrize("memory_bytes", [1, 600, 10_000_000])
 def test_frames_come_back_as_they_went_in_whatever_the_cuts(memory_bytes):
     frames = np.arange(100 * 6, dtype=np.int16).reshape(100, 2, 3)
     with FrameStore((2, 3), np.int16, memory_bytes=memory_bytes) as store:
@@ -19,12 +19,15 @@ def test_frames_come_back_as_they_went_in_whatever_the_cuts(memory_bytes):
     assert np.array_equal(np.concatenate(read), frames)
 
 
-def test_a_full_disk_is_transient_and_says_where():
-    with FrameStore((2,), np.int16) as store:
-
-        def full(_data):
+def test_a_full_disk_is_transient_and_says_where(monkeypatch):
+    class FullFile:
+        def write(self, _data):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        store._file.write = full
+        def close(self):
+            pass
+
+    monkeypatch.setattr("tempfile.TemporaryFile", FullFile)
+    with FrameStore((2,), np.int16, memory_bytes=0) as store:
         with pytest.raises(DiskFull, match="make room or set TMPDIR"):
             store.append(np.zeros((3, 2), np.int16))

@@ -57,6 +57,15 @@ def test_the_bytes_do_not_depend_on_the_size_of_the_chunks(piano, small_model, c
     assert whole.wet.tobytes() == cut.wet.tobytes()
 
 
+def test_the_bytes_do_not_depend_on_the_number_of_threads(piano, small_model):
+    from pianofarm_worker.synth.published.piano import PublishedPiano
+
+    alone = piano.render(performance(), RenderOptions(), seed=5)
+    for n_threads in (2, 3):
+        shared = PublishedPiano(small_model, n_threads=n_threads).render(performance(), RenderOptions(), seed=5)
+        assert alone.wet.tobytes() == shared.wet.tobytes()
+
+
 def test_the_tail_follows_the_music_and_changes_nothing_before_it(piano):
     with_tail = piano.render(performance(), RenderOptions(tail=True), seed=1)
     without = piano.render(performance(), RenderOptions(tail=False), seed=1)
@@ -120,7 +129,7 @@ def test_pianos_of_a_model_differ_and_an_unknown_one_is_refused(piano):
         piano.render(performance(), RenderOptions(piano=2), seed=1)
 
 
-def test_progress_goes_from_0_to_1_and_may_stop_the_render(piano):
+def test_progress_goes_from_0_to_1_and_may_stop_the_render(piano, small_model):
     parts = []
     piano.render(performance(), RenderOptions(), seed=1, progress=parts.append)
     assert parts == sorted(parts)
@@ -131,8 +140,13 @@ def test_progress_goes_from_0_to_1_and_may_stop_the_render(piano):
         if part > 0.5:
             raise Cancelled("nobody waits for it")
 
-    with pytest.raises(Cancelled):
-        piano.render(performance(), RenderOptions(), seed=1, progress=stop)
+    from pianofarm_worker.synth.published.piano import PublishedPiano
+
+    for n_threads in (1, 2):
+        with pytest.raises(Cancelled):
+            PublishedPiano(small_model, n_threads=n_threads).render(
+                performance(), RenderOptions(), seed=1, progress=stop
+            )
 
 
 def test_damaged_weights_are_named(small_model, tmp_path):
