@@ -24,6 +24,7 @@ from pianofarm.cli import (
     farm,
     jobs,
     models,
+    play,
     quarantine,
     render,
     submit,
@@ -43,7 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (render, farm, submit, jobs, worker, demo, doctor, top, cost, upkeep):
+for module in (render, play, farm, submit, jobs, worker, demo, doctor, top, cost, upkeep):
     module.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(quarantine.app, name="quarantine")

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 from pianofarm_common.errors import BadOption
+from pianofarm_common.midi import Performance
 
 #: Controllers that every model knows (MIDI 1.0, table of control changes).
 SUSTAIN, SOSTENUTO, SOFT = 64, 66, 67
@@ -84,3 +85,37 @@ def _check(event: object) -> None:
             raise BadOption(f"{event}: {name} must be a whole number from 0 to 127")
     if event.time_s is not None and not 0 <= event.time_s < math.inf:
         raise BadOption(f"{event}: times begin at 0 and are finite; None is now")
+
+
+def events_of(performance: Performance) -> list[Event]:
+    """A performance as one pianist plays it, in order; at one time pedals move first, then keys go up, then down.
+
+    There is one keyboard and one set of pedals: parts are put together. Where a key is struck again before it went up, it goes up
+    once, after the longest of those notes.
+    """
+    moves: list[tuple[float, int, Event]] = [
+        (time_s, 0, Control(number, value, time_s))
+        for time_s, number, value in zip(
+            performance.control_s.tolist(),
+            performance.control_number.tolist(),
+            performance.control_value.tolist(),
+            strict=True,
+        )
+    ]
+    up_s: dict[int, float] = {}
+    for onset_s, offset_s, pitch, velocity in zip(
+        performance.onset_s.tolist(),
+        performance.offset_s.tolist(),
+        performance.pitch.tolist(),
+        performance.velocity.tolist(),
+        strict=True,
+    ):
+        moves.append((onset_s, 2, NoteOn(pitch, velocity, onset_s)))
+        if pitch in up_s and up_s[pitch] <= onset_s:
+            moves.append((up_s[pitch], 1, NoteOff(pitch, up_s[pitch])))
+            up_s[pitch] = offset_s
+        else:
+            up_s[pitch] = max(offset_s, up_s.get(pitch, 0.0))
+    moves += [(time_s, 1, NoteOff(pitch, time_s)) for pitch, time_s in up_s.items()]
+    moves.sort(key=lambda move: move[:2])
+    return [event for *_, event in moves]
