@@ -26,3 +26,6 @@ manifests: $(OPS)/.ready $(VENV)/.dev  ## check Dockerfiles, compose file, syste
 copies:  ## copy from deploy/ what k8s/components needs (kustomize reads nothing outside its folder)
 	@cp deploy/redis.conf k8s/components/redis/
 	@cp deploy/alertmanager/alertmanager.yml deploy/prometheus/rules/alerts.yml deploy/prometheus/rules/recording.yml k8s/components/monitoring/
+	@cp deploy/grafana/dashboards/*.json k8s/components/monitoring/
+	@cp deploy/grafana/provisioning/dashboards/pianofarm.yml k8s/components/monitoring/grafana-providers.yml
+	@cp deploy/grafana/provisioning/datasources/prometheus.yml k8s/components/monitoring/grafana-datasources.yml

@@ -15,6 +15,7 @@ from pianofarm_common.settings import Settings
 REPOSITORY = Path(__file__).resolve().parents[2]
 K8S = REPOSITORY / "k8s"
 DEPLOYED = ("k8s", "deploy", "docker", "tests/compose")
+DASHBOARDS = sorted((REPOSITORY / "deploy/grafana/dashboards").glob("*.json"))
 #: Kustomize's own files, its patches without a kind, and configuration of the programs that run there.
 NOT_OBJECTS = re.compile(r"kustomization\.yaml|small-volumes\.yaml|\.checkov\.yaml|.*\.yml|redis\.conf")
 
@@ -87,6 +88,9 @@ def test_no_manifest_holds_a_secret():
         ("monitoring/alertmanager.yml", "alertmanager/alertmanager.yml"),
         ("monitoring/alerts.yml", "prometheus/rules/alerts.yml"),
         ("monitoring/recording.yml", "prometheus/rules/recording.yml"),
+        ("monitoring/grafana-providers.yml", "grafana/provisioning/dashboards/pianofarm.yml"),
+        ("monitoring/grafana-datasources.yml", "grafana/provisioning/datasources/prometheus.yml"),
+        *((f"monitoring/{path.name}", f"grafana/dashboards/{path.name}") for path in DASHBOARDS),
     ],
 )
 def test_a_copy_for_kubernetes_is_the_original(copy, original):
