@@ -241,3 +241,27 @@ class WorkerMetrics:
         if isinstance(error, errors.LeaseLost):
             self.lease_losses.inc()
         self.last_progress.set_to_current_time()
+
+
+class ClientMetrics:
+    """What a producer sees of its submissions; registered where the producer's own metrics are."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.submitted = Counter(
+            "pianofarm_client_jobs",
+            "Jobs submitted; cached: their render was finished already.",
+            ["class", "cached"],
+            registry=registry,
+        )
+        self.rejected = Counter(
+            "pianofarm_client_rejected", "Sources that could not be rendered, by error.", ["error"], registry=registry
+        )
+        self.failed = Counter(
+            "pianofarm_client_submit_errors", "Calls that ended with an error, by error.", ["error"], registry=registry
+        )
+        self.submit_s = Histogram(
+            "pianofarm_client_submit_seconds",
+            "Time of one call: reading MIDI, uploading it, entering the jobs.",
+            buckets=WORK_BUCKETS_S,
+            registry=registry,
+        )

@@ -18,6 +18,7 @@ from pianofarm_common.metrics import (
     MAX_MODELS,
     OTHER,
     OUTCOMES,
+    ClientMetrics,
     FarmMetrics,
     Few,
     RenderMetrics,
@@ -139,6 +140,8 @@ def test_docs_metrics_names_every_metric_of_the_registries():
     text = (Path(__file__).resolve().parents[3] / "docs" / "metrics.md").read_text()
     named = set(re.findall(r"`(pianofarm_[a-z_]+)`", text))
     named |= {f"pianofarm_worker{name}" for name in re.findall(r"`(_[a-z_]+)`", text)}
-    for registry in (FarmMetrics().registry, WorkerMetrics().registry):
+    client = CollectorRegistry()
+    ClientMetrics(client)
+    for registry in (FarmMetrics().registry, WorkerMetrics().registry, client):
         for family in registry.collect():
             assert family.name + ("_total" if family.type == "counter" else "") in named, family.name
