@@ -40,3 +40,12 @@ for overlay in k8s/overlays/*/ k8s/examples/; do
   "$ops/python" tests/manifests/check_rendered.py "$out/$name.yaml"
   "$ops/checkov" --config-file k8s/.checkov.yaml --file "$out/$name.yaml" 2>"$out/$name.checkov.log" || { cat "$out/$name.checkov.log"; exit 1; }
 done
+
+step "the autoscaler's queries (promtool)"
+if command -v promtool >/dev/null; then
+  promtool check config k8s/components/monitoring/prometheus.yml >"$out/promtool.log" || { cat "$out/promtool.log"; exit 1; }
+  "$ops/python" tests/manifests/check_queries.py "$out/production.yaml" "$out/queries"
+  promtool test rules "$out/queries/test.yml"
+else
+  echo "skipped: no promtool here (Debian: prometheus)"
+fi
