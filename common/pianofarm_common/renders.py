@@ -65,7 +65,10 @@ class RenderOptions(BaseModel):
     format: Literal["wav", "flac", "ogg"] = "wav"
     sample_format: Literal["pcm16", "pcm24", "float32"] = "pcm16"
     normalize_dbfs: Annotated[float, Field(ge=-60.0, le=0.0)] | None = Field(
-        default=None, description="Peak level asked for."
+        default=None, description="Peak level asked for; with normalize_lufs the highest peak allowed."
+    )
+    normalize_lufs: Annotated[float, Field(ge=-60.0, le=-5.0)] | None = Field(
+        default=None, description="Integrated loudness asked for (ITU-R BS.1770-4), less where the peak would clip."
     )
     duration_s: Annotated[float, Field(gt=0.0, le=86_400.0)] | None = Field(
         default=None, description="Cut the performance here."

@@ -22,6 +22,9 @@ SILENCE_DB = -96.0
 #: Peak level given for digital silence, which has none: JSON knows no infinity.
 LOWEST_DBFS = -200.0
 
+#: Highest sample peak after loudness normalisation: room for what a player's own resampling adds between the samples.
+HIGHEST_DBFS = -1.0
+
 #: Samples looked at at a time when searching the end of the sound.
 _SLICE = 1 << 16
 
@@ -50,7 +53,8 @@ def encode(samples: NDArray[np.float32], sample_rate_hz: int, options: RenderOpt
     Args:
         samples: [n_samples, n_channels] float32, full scale -1..1.
         sample_rate_hz: their rate.
-        options: `sample_rate_hz`, `channels`, `format`, `sample_format` and `normalize_dbfs` are honoured.
+        options: `sample_rate_hz`, `channels`, `format`, `sample_format`, `normalize_dbfs` and `normalize_lufs` are
+            honoured.
 
     Raises:
         BadOption: the file format cannot hold it.
@@ -59,9 +63,12 @@ def encode(samples: NDArray[np.float32], sample_rate_hz: int, options: RenderOpt
         samples = with_channels(samples, 1)
     samples = resampled(samples, sample_rate_hz, options.sample_rate_hz or sample_rate_hz)
     sample_rate_hz = options.sample_rate_hz or sample_rate_hz
-    if options.normalize_dbfs is not None:
-        samples = normalized(samples, options.normalize_dbfs)
     samples = with_channels(samples, options.channels or samples.shape[1])
+    if options.normalize_lufs is not None:
+        ceiling_dbfs = HIGHEST_DBFS if options.normalize_dbfs is None else options.normalize_dbfs
+        samples = at_loudness(samples, sample_rate_hz, options.normalize_lufs, ceiling_dbfs=ceiling_dbfs)
+    elif options.normalize_dbfs is not None:
+        samples = normalized(samples, options.normalize_dbfs)
     match options.format:
         case "wav":
             data = write_wav(samples, sample_rate_hz, options.sample_format)
@@ -116,6 +123,20 @@ def normalized(samples: NDArray[np.float32], peak_dbfs: float) -> NDArray[np.flo
     """With its loudest sample at this level; silence stays silence."""
     loudest = peak(samples)
     return samples * np.float32(10 ** (peak_dbfs / 20) / loudest) if loudest > 0 else samples
+
+
+def at_loudness(
+    samples: NDArray[np.float32], sample_rate_hz: int, target_lufs: float, *, ceiling_dbfs: float
+) -> NDArray[np.float32]:
+    """At this integrated loudness, or as near below it as the peak level allows: nothing is ever limited or clipped.
+
+    What is too short or too soft to have a loudness stays as it is.
+    """
+    loudness = loudness_lufs(samples, sample_rate_hz)
+    if loudness is None:
+        return samples
+    gain_db = min(target_lufs - loudness, ceiling_dbfs - 20 * math.log10(peak(samples)))
+    return samples * np.float32(10 ** (gain_db / 20))
 
 
 def peak(samples: NDArray[np.float32]) -> float:

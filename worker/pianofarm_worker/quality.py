@@ -49,7 +49,7 @@ def check(performance: Performance, rendering: Rendering, options: RenderOptions
     Args:
         performance: what was asked for.
         rendering: what the model made of it, not yet resampled or normalized.
-        options: `duration_s`, `tail` and `normalize_dbfs` are considered.
+        options: `duration_s`, `tail` and the levels asked for are considered.
 
     Raises:
         QualityGateFailed: names the gate, the figure and the limit.
@@ -57,7 +57,7 @@ def check(performance: Performance, rendering: Rendering, options: RenderOptions
     _require_finite(rendering)
     duration_s = min(performance.duration_s, options.duration_s or math.inf)
     _require_length(rendering, duration_s, options)
-    if options.normalize_dbfs is None:
+    if options.normalize_dbfs is None and options.normalize_lufs is None:
         _require_headroom(rendering.wet)
     level_dbfs = block_levels_dbfs(rendering.wet, rendering.sample_rate_hz)
     keys = _Keys.of(performance, until_s=duration_s)

@@ -29,6 +29,12 @@ SampleFormat = Annotated[str | None, typer.Option("--sample-format", help="pcm16
 NormalizeDbfs = Annotated[
     float | None, typer.Option("--normalize-dbfs", metavar="DB", help="Bring the peak to this level, e.g. -1.")
 ]
+NormalizeLufs = Annotated[
+    float | None,
+    typer.Option(
+        "--normalize-lufs", metavar="LUFS", help="Bring the loudness here, e.g. -18; peaks stay below -1 dBFS."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, for scripts.")]
 
 

@@ -31,6 +31,7 @@ def render(
     format: shared.Format = None,  # noqa: A002 - the option's name
     sample_format: shared.SampleFormat = None,
     normalize_dbfs: shared.NormalizeDbfs = None,
+    normalize_lufs: shared.NormalizeLufs = None,
     backend: Annotated[str | None, typer.Option("--backend", help="tensorflow or jax; default: the setting.")] = None,
     json: shared.Json = False,
 ) -> None:
@@ -49,6 +50,7 @@ def render(
         format=shared.format_of(output, format),
         sample_format=sample_format,
         normalize_dbfs=normalize_dbfs,
+        normalize_lufs=normalize_lufs,
         dry=dry is not None,
     )
     settings = Settings.load()

@@ -32,6 +32,7 @@ def submit(
     format: shared.Format = None,  # noqa: A002 - the option's name
     sample_format: shared.SampleFormat = None,
     normalize_dbfs: shared.NormalizeDbfs = None,
+    normalize_lufs: shared.NormalizeLufs = None,
     dry: Annotated[bool, typer.Option("--dry", help="Store the sound before the room as well.")] = False,
     priority: Annotated[str, typer.Option("--priority", help="interactive, standard or bulk.")] = "standard",
     owner: Annotated[str, typer.Option("--owner", help="Whose jobs these are.")] = "",
@@ -66,6 +67,7 @@ def submit(
         format=format,
         sample_format=sample_format,
         normalize_dbfs=normalize_dbfs,
+        normalize_lufs=normalize_lufs,
         dry=dry,
     )
     batch_id = new_id()

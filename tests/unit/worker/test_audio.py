@@ -51,6 +51,27 @@ def test_the_peak_is_brought_to_the_level_asked_for(level_dbfs):
     assert 20 * np.log10(np.abs(decoded(encoded)).max()) == pytest.approx(level_dbfs, abs=1e-3)
 
 
+def test_loudness_is_brought_to_the_level_asked_for():
+    tone = 0.05 * np.sin(2 * np.pi * 440 * np.arange(64_000) / 16_000, dtype=np.float32)[:, None]
+    encoded = audio.encode(tone, 16_000, RenderOptions(normalize_lufs=-20.0, sample_format="float32"))
+    assert encoded.loudness_lufs == pytest.approx(-20.0, abs=0.05)
+
+
+def test_loudness_stops_where_the_peak_would_pass_the_ceiling():
+    click_and_tone = 0.01 * np.sin(2 * np.pi * 440 * np.arange(64_000) / 16_000, dtype=np.float32)[:, None]
+    click_and_tone[30_000] = 0.9
+    encoded = audio.encode(click_and_tone, 16_000, RenderOptions(normalize_lufs=-12.0, normalize_dbfs=-3.0))
+    assert encoded.peak_dbfs == pytest.approx(-3.0, abs=0.01)
+    assert encoded.loudness_lufs is not None
+    assert encoded.loudness_lufs < -12.0
+
+
+def test_silence_stays_silent_whatever_loudness_is_asked_for():
+    encoded = audio.encode(np.zeros((16_000, 1), np.float32), 16_000, RenderOptions(normalize_lufs=-18.0))
+    assert encoded.loudness_lufs is None
+    assert encoded.peak_dbfs == audio.LOWEST_DBFS
+
+
 def test_silence_can_be_normalized_and_has_no_loudness():
     encoded = audio.encode(np.zeros((16_000, 1), np.float32), 16_000, RenderOptions(normalize_dbfs=-1.0))
     assert not decoded(encoded).any()
