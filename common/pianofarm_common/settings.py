@@ -102,6 +102,9 @@ class Settings(BaseSettings):
         default=10.0, gt=0, description="Audio seconds a worker makes in a second, until it was measured."
     )
     worker_price_per_h: float = Field(default=0.0, ge=0, description="Price of a worker for an hour, in any currency.")
+    otlp_endpoint: str = Field(
+        default="", description="OTLP/HTTP collector the exporter sends a trace of every job to; empty: no traces."
+    )
 
     # Logs
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(

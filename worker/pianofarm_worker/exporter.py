@@ -23,6 +23,7 @@ from pianofarm_common.renders import PriorityClass
 from pianofarm_common.settings import Settings
 from pianofarm_common.speedometer import Speedometer
 from pianofarm_worker.follower import Follower
+from pianofarm_worker.tracing import Tracer
 
 #: Longest pause while Redis does not answer.
 MAX_PAUSE_S = 5.0
@@ -120,7 +121,8 @@ def run(settings: Settings, ending: threading.Event) -> None:
         OSError: the port cannot be had.
     """
     ledger, taker = Ledger.from_settings(settings), CensusTaker.from_settings(settings)
-    follower = Follower(ledger, taker, settings)
+    tracer = Tracer(settings.otlp_endpoint) if settings.otlp_endpoint else None
+    follower = Follower(ledger, taker, settings, tracer.add if tracer else None)
     follower.metrics.registry.register(FarmCollector(ledger, taker, follower.speedometer))
     server, thread = start_http_server(
         settings.exporter_port, addr=settings.metrics_bind, registry=follower.metrics.registry
@@ -130,6 +132,8 @@ def run(settings: Settings, ending: threading.Event) -> None:
     while not ending.wait(pause_s):
         try:
             follower.step()
+            if tracer is not None:
+                tracer.flush()
             pause_s = 0.0
         except PianofarmError as error:
             follower.metrics.read_errors.inc()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from pianofarm_common.errors import NotFound
 from pianofarm_common.ledger import Event, JobStatus, Ledger, WorkerInfo
@@ -26,7 +26,15 @@ _FINAL = {str(state) for state in State if state.final}
 class Follower:
     """Follows the ledger's events into counters."""
 
-    def __init__(self, ledger: Ledger, taker: CensusTaker, settings: Settings) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        taker: CensusTaker,
+        settings: Settings,
+        on_end: Callable[[JobStatus], None] | None = None,
+    ) -> None:
+        """Args: on_end: called with every job that ended."""
+        self._on_end = on_end
         self.metrics = FarmMetrics()
         self.speedometer = Speedometer(settings.assumed_speed)
         self._ledger = ledger
@@ -82,6 +90,8 @@ class Follower:
         for job in jobs:
             event = ends[job.job_id]
             self._count_job(job, event)
+            if self._on_end is not None:
+                self._on_end(job)
 
     def _count_job(self, job: JobStatus, event: Event) -> None:
         name = str(job.priority)

@@ -28,7 +28,7 @@ def written() -> dict[str, set[str]]:
 
 
 def documented() -> dict[str, set[str]]:
-    text = (REPOSITORY / "docs" / "logs.md").read_text()
+    text = (REPOSITORY / "docs" / "logs.md").read_text().partition("## Traces")[0]
     rows = re.findall(r"^\| `([^`]+)` \| \w+ \| ([^|]*)\|", text, re.MULTILINE)
     return {event: set(re.findall(r"`(\w+)`", fields)) for event, fields in rows}
 
