@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,9 +19,11 @@ from pianofarm.submission import (
     Options,
     Rejected,
     Submission,
+    midi_bytes,
     name_of,
     parse_options,
     parse_priority,
+    perform,
     read_source,
 )
 from pianofarm_common.errors import Permanent
@@ -36,7 +39,11 @@ from pianofarm_common.storage import midi_object
 CHUNK = 500
 
 #: Threads that upload MIDI: the store's answer time is hidden, a small store is not flooded.
-UPLOADS = 8
+UPLOADS = 16
+
+
+#: Performances remembered within one call.
+MUSIC_KNOWN = 10_000
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,6 @@ class Farm:
 
     def __init__(self, settings: Settings) -> None:
         self.services = Services(settings)
-        self._limits = MidiLimits.from_settings(settings)
 
     @classmethod
     def from_env(cls, state_dir: Path | None = None) -> Self:
@@ -205,7 +211,7 @@ class Farm:
         Raises:
             BadMidi: it cannot be read or holds nothing to render.
         """
-        return read_source(source, self._limits)
+        return read_source(source, MidiLimits.from_settings(self.settings))
 
 
 class _Run:
@@ -219,6 +225,8 @@ class _Run:
         self._model = model or farm.settings.model
         self._options, self._priority, self._owner = options, priority, owner
         self._models: dict[str, ModelInfo] = {}
+        self._limits = MidiLimits.from_settings(farm.settings)
+        self._music: dict[bytes, tuple[str, float]] = {}
         self._uploads: dict[str, Future[None]] = {}
         self.batch = batch
         self.jobs: list[Job] = []
@@ -230,7 +238,8 @@ class _Run:
         item = source if isinstance(source, Submission) else Submission(source)
         name = item.name or name_of(item.source)
         try:
-            data, performance = self._farm.read(item.source)
+            data = midi_bytes(item.source, self._limits.max_bytes)
+            digest, duration_s = self._read(item.source, data)
             options = self._options if item.options is None else parse_options(item.options)
             model = self._find(item.model or self._model)
             check_options(model, options)
@@ -238,7 +247,6 @@ class _Run:
         except Permanent as error:
             self.rejected.append(Rejected(name, error))
             return None
-        digest = performance.sha256
         if digest not in self._uploads:
             self._uploads[digest] = uploads.submit(self._services.store.put, midi_object(digest), data, "audio/midi")
         spec = RenderSpec(
@@ -246,7 +254,7 @@ class _Run:
             model_digest=model.digest,
             model_name=model.name,
             options=options,
-            audio_s=min(performance.duration_s, options.duration_s or performance.duration_s),
+            audio_s=min(duration_s, options.duration_s or duration_s),
         )
         owner = self._owner if item.owner is None else item.owner
         request = JobRequest(spec=spec, batch=self.batch, owner=owner[:200], priority=priority, name=name[:500])
@@ -264,6 +272,16 @@ class _Run:
             for item, ticket in zip(prepared, tickets, strict=True)
         ]
         publish_tickets(self._services.queue, tickets)
+
+    def _read(self, source: MidiSource, data: bytes) -> tuple[str, float]:
+        """Digest and length of a performance; the same bytes are read once, whatever is asked of them."""
+        known = hashlib.sha256(data).digest()
+        if known not in self._music:
+            performance = perform(source, data, self._limits)
+            if len(self._music) >= MUSIC_KNOWN:
+                self._music.clear()
+            self._music[known] = (performance.sha256, performance.duration_s)
+        return self._music[known]
 
     def _find(self, name: str) -> ModelInfo:
         """The model of this name, in the store if workers would not have it."""

@@ -82,8 +82,13 @@ def read_source(source: MidiSource, limits: MidiLimits) -> tuple[bytes, Performa
         BadMidi: it cannot be read or holds nothing to render; names the file.
     """
     data = midi_bytes(source, limits.max_bytes)
+    return data, perform(source, data, limits)
+
+
+def perform(source: MidiSource, data: bytes, limits: MidiLimits) -> Performance:
+    """What the bytes of a source mean; raises as `read_source`."""
     try:
-        return data, read_performance(data, limits)
+        return read_performance(data, limits)
     except BadMidi as error:
         if not isinstance(source, str | os.PathLike):
             raise
