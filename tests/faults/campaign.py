@@ -168,7 +168,7 @@ class FaultyFarm:
         argv += ["--concurrency=1", "--queues=interactive,standard,bulk", f"--hostname={name}@%h"]
         argv += ["--without-gossip", "--without-mingle"]
         env = environment(self.settings) | {
-            "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent / 'integration'}",
+            "PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent / "integration", *sys.path))),
             "PIANOFARM_REDIS_URL": self._redis_url(proxy),
             "PIANOFARM_S3_ENDPOINT": f"http://127.0.0.1:{self.storage_proxy.port}",
             "FAULTS_PLAN": str(self.folder / "plan"),
@@ -227,6 +227,16 @@ class FaultyFarm:
 
     def fill_redis_disk(self, for_s: float) -> None:
         self.server.fill_disk()
+
+        def refuses() -> bool:
+            with self.server.client() as client:
+                try:
+                    client.set("{pianofarm}:probe", "1", ex=60)
+                except redis.ResponseError as error:
+                    return "MISCONF" in str(error)
+                return False
+
+        wait_until(refuses, "a Redis with a full disk refuses to write")
         time.sleep(for_s)
         self.server.make_room()
 
@@ -372,6 +382,8 @@ def play(farm: FaultyFarm, point: str, trouble: str, *, long_s: float) -> list[s
         elif action == "wait":
             _trouble_around(scenario, point, trouble, pid, long_s)
         problems = scenario.finish()
+        # Where there was still something to store, the trouble was met to its end.
+        assert farm.storage_proxy.left == 0 or point in ("stored", "committed")
         assert scenario.happened("fault", point=point, action=action) == 1
         return problems
 
@@ -409,7 +421,7 @@ def _trouble_around(scenario: Scenario, point: str, trouble: str, pid: int, long
         case "storage full":
             farm.storage_proxy.arm("507", random.randint(4, 9))
         case "storage silent":
-            farm.storage_proxy.arm("swallow", 4)
+            farm.storage_proxy.arm("swallow", random.randint(4, 9))
         case "torn upload":
             farm.storage_proxy.arm("tear", random.randint(4, 9))
         case "sweeper killed":

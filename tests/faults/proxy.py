@@ -15,7 +15,8 @@ class Proxy:
         self.target = target
         self.open = threading.Event()
         self.open.set()
-        self._trouble, self._left, self._lock = "", 0, threading.Lock()
+        self._trouble, self._lock = "", threading.Lock()
+        self.left = 0  #: requests that will still meet with what was armed
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._connections: list[socket.socket] = []
@@ -28,12 +29,12 @@ class Proxy:
     def heal(self) -> None:
         self.open.set()
         with self._lock:
-            self._trouble, self._left = "", 0
+            self._trouble, self.left = "", 0
 
     def arm(self, trouble: str, requests: int) -> None:
         """For the next HTTP requests: "500", "507", "swallow" (no answer comes), "tear" (the connection breaks in the body)."""
         with self._lock:
-            self._trouble, self._left = trouble, requests
+            self._trouble, self.left = trouble, requests
 
     def close(self) -> None:
         self._listener.close()
@@ -63,7 +64,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self.open.wait()
-                trouble = self._take() if requests and self._left and data.startswith(_METHODS) else ""
+                trouble = self._take() if requests and self.left and data.startswith(_METHODS) else ""
                 if trouble in ("500", "507"):
                     reason = b"507 Insufficient Storage" if trouble == "507" else b"500 Internal Server Error"
                     source.sendall(b"HTTP/1.1 " + reason + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
@@ -85,7 +86,7 @@ class Proxy:
 
     def _take(self) -> str:
         with self._lock:
-            if not self._left:
+            if not self.left:
                 return ""
-            self._left -= 1
+            self.left -= 1
             return self._trouble

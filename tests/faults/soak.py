@@ -55,7 +55,7 @@ class Soak:
     def __init__(self, folder: Path, seed: int, n_workers: int) -> None:
         self.folder, self.random, self.n_workers = folder, random.Random(seed), n_workers
         self.farm = FaultyFarm(folder, seed=seed, FAULTS_FILES=str(folder / "objects"))
-        updates = {"ledger_ttl_s": 120, "events_max_length": 2000, "log_level": "WARNING"}
+        updates = {"ledger_ttl_s": 120, "events_max_length": 2000}
         self.settings = self.farm.settings = self.farm.settings.model_copy(update=updates)
         self.store = LocalBlobStore(folder / "objects")
         self.ledger, self.app = Ledger.from_settings(self.settings), make_app(self.settings)
