@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from bench import pieces
 from bench.fresh import Measured
+from bench.published import loaded, performance_of
 from bench.spread import percentile, spread
 
 _Gate = Callable[[], None]
@@ -18,7 +19,7 @@ _Gate = Callable[[], None]
 def speed(midi: str, channels: Literal[1, 2], repeats: int, gate: _Gate) -> Measured:
     """MIDI bytes to wet audio, several times; the first render, which makes the tables of the keys it plays, is told apart."""
     began = time.perf_counter()
-    piano = _load()
+    piano = loaded(None, "tensorflow", 1)
     load_s = time.perf_counter() - began
     data = Path(midi).read_bytes()
     gate()
@@ -42,14 +43,14 @@ def requests(n_pieces: int, gate: _Gate) -> Measured:
     from pianofarm_common.renders import RenderOptions
     from pianofarm_worker.audio import encode
 
-    piano = _load()
+    piano = loaded(None, "tensorflow", 1)
     every_key = pieces.dense(30.0, seed=2)
     _render(piano, every_key, 2)
     gate()
     rows = []
     for length_s, data in pieces.catalogue(n_pieces):
         began = time.perf_counter()
-        performance = _performance(data)
+        performance = performance_of(data)
         options = RenderOptions()
         rendering = piano.render(performance, options, seed=1)
         encoded = encode(rendering.wet, rendering.sample_rate_hz, options)
@@ -72,21 +73,7 @@ def _render(piano: Any, data: bytes, channels: Literal[1, 2]) -> tuple[float, fl
     from pianofarm_common.renders import RenderOptions
 
     began = time.perf_counter()
-    performance = _performance(data)
+    performance = performance_of(data)
     rendering = piano.render(performance, RenderOptions(channels=channels, tail=False), seed=1)
     took_s = time.perf_counter() - began
     return took_s, len(rendering.wet) / rendering.sample_rate_hz, rendering.dropped_notes
-
-
-def _load() -> Any:
-    from pianofarm_common.models import DEFAULT_MODEL, PACKAGED_DIR, read_model
-    from pianofarm_worker.synth.piano import load
-
-    return load(read_model(PACKAGED_DIR / DEFAULT_MODEL))
-
-
-def _performance(data: bytes) -> Any:
-    from pianofarm_common.midi import MidiLimits, read_performance
-    from pianofarm_common.settings import Settings
-
-    return read_performance(data, MidiLimits.from_settings(Settings()))

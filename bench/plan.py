@@ -32,7 +32,7 @@ class Form:
 
 
 FULL = Form("full", 3, 180.0, (30.0, 180.0, 600.0), 100, 3, 4.0, 2, 20.0, 2.0)
-SHORT = Form("short", 1, 20.0, (), 8, 0, 0.0, 0, 4.0, 0.5, together=("jax",))
+SHORT = Form("short", 1, 20.0, (), 4, 0, 0.0, 0, 4.0, 0.5, together=("jax",))
 
 #: How the answers of a run are kept: a measurement by its name.
 Results = dict[str, Measured]
@@ -150,8 +150,8 @@ def _published(bench: _Bench) -> None:
             duration_s=20.0,
         )
         if backend in form.together:
-            arguments = {"model": bench.model, "backend": backend, "seconds": form.stream_s}
-            bench.call(f"stream/{backend}", "bench.published:stream", bench.one, **arguments)
+            arguments = {"model": bench.model, "backend": backend, "seconds": form.stream_s, "block_ms": 8}
+            bench.call(f"stream/{backend}", "bench.live:stream", bench.one, **arguments)
     for name, path in list(pieces.real().items())[: form.n_real]:
         bench.call(
             f"real/dafx22/{name}",
@@ -185,6 +185,8 @@ def _house(bench: _Bench) -> None:
         bench.call(
             f"real/house/{name}", "bench.house:speed", bench.one, midi=str(path), channels=2, repeats=form.repeats
         )
+    arguments = {"model": None, "backend": BACKENDS[0], "seconds": form.stream_s, "block_ms": 8}
+    bench.call("house stream", "bench.live:stream", bench.one, **arguments)
     bench.call("requests", "bench.house:requests", bench.one, n_pieces=form.n_catalogue)
     command = {"model": None, "backend": None}
     for length_s in form.memory_s:
@@ -229,5 +231,6 @@ def _together(answers: list[Measured]) -> Measured:
         "audio_s": audio_s,
         "took_s": took_s,
         "real_time_factor": spread([audio_s / seconds for seconds in took_s]),
+        "cores_busy": spread([sum(float(answer["cores_busy"]["median"]) for answer in answers)]),
         "peak_rss_mb": max(float(answer["peak_rss_mb"]) for answer in answers),
     }

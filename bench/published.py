@@ -34,23 +34,20 @@ def speed(
         model: its folder.
         backend: tensorflow or jax.
         midi: the file whose performance is rendered.
-        n_threads: CPU threads of a computation.
+        n_threads: threads that share a render.
         repeats: renders that are timed; one of two seconds before them compiles the programs.
         stages: render once more and say where the time goes.
         duration_s: how much of the piece is rendered; 0: all.
         gate: called before every repeat.
     """
-    _choose(backend, n_threads)
-    from pianofarm_common.models import read_model
+    began = time.perf_counter()
+    piano = loaded(model, backend, n_threads)
+    load_s = time.perf_counter() - began
     from pianofarm_common.renders import RenderOptions
     from pianofarm_worker.audio import encode
     from pianofarm_worker.synth.published.conditioning import conditioning
-    from pianofarm_worker.synth.published.piano import PublishedPiano
 
-    began = time.perf_counter()
-    piano = PublishedPiano(read_model(Path(model)))
-    load_s = time.perf_counter() - began
-    performance = _performance(Path(midi).read_bytes())
+    performance = performance_of(Path(midi).read_bytes())
     given = conditioning(performance, duration_s=duration_s or None)
     rate = piano.config.frame_rate_hz
     began = time.perf_counter()
@@ -58,18 +55,20 @@ def speed(
     first_s = time.perf_counter() - began
 
     audio_s = given.n_frames / rate
-    took_s = []
+    took_s, busy = [], []
     for _ in range(repeats):
         gate()
-        began = time.perf_counter()
+        began, computed = time.perf_counter(), time.process_time()
         _, wet = piano.synthesize(given.notes, given.pedal, seed=1)
         took_s.append(time.perf_counter() - began)
+        busy.append((time.process_time() - computed) / took_s[-1])
     result: Measured = {
         "audio_s": audio_s,
         "load_s": load_s,
         "compile_s": first_s,
         "took_s": took_s,
         "real_time_factor": spread([audio_s / seconds for seconds in took_s]),
+        "cores_busy": spread(busy),
         "peak_rss_mb": _peak_rss_mb(),
         "mean_voices": float((given.notes[..., 0] > 0).sum(axis=1).mean()),
         "notes": len(performance.pitch),
@@ -89,12 +88,12 @@ def midi_to_conditioning(midi: str, repeats: int, gate: _Gate) -> Measured:
     from pianofarm_worker.synth.published.conditioning import conditioning
 
     data = Path(midi).read_bytes()
-    conditioning(_performance(data))
+    conditioning(performance_of(data))
     gate()
     ours, parsed, theirs = [], [], []
     for number in range(repeats):
         began = time.perf_counter()
-        performance = _performance(data)
+        performance = performance_of(data)
         read = time.perf_counter()
         given = conditioning(performance)
         ours.append(1e3 * (time.perf_counter() - began))
@@ -112,18 +111,11 @@ def midi_to_conditioning(midi: str, repeats: int, gate: _Gate) -> Measured:
     }
 
 
-def stream(model: str, backend: str, midi: str, gate: _Gate) -> Measured:
-    """Live blocks of 8 ms: how long each takes to compute, and when a note is first heard."""
-    _choose(backend, 1)
-    from bench.streaming import measure
-
-    gate()
-    return measure(Path(model), Path(midi).read_bytes())
-
-
 def oracle(model: str, midi: str, excerpt_s: float, repeats: int, gate: _Gate) -> Measured:
     """The published model as its authors compute it, built from Keras layers and ddsp's core: stands for the original's speed."""
-    _choose("tensorflow", 0)
+    from pianofarm_worker.synth.backend import choose
+
+    choose("tensorflow")
     from safetensors.numpy import load_file
 
     from pianofarm_common.errors import BadSettings
@@ -137,7 +129,7 @@ def oracle(model: str, midi: str, excerpt_s: float, repeats: int, gate: _Gate) -
         reference = Reference(DAFX22, load_file(info.path / "model.safetensors"), info.default_piano)
     except BadSettings as error:
         raise Unavailable(str(error)) from None
-    given = conditioning(_performance(Path(midi).read_bytes()), duration_s=excerpt_s)
+    given = conditioning(performance_of(Path(midi).read_bytes()), duration_s=excerpt_s)
     reference.synthesize(given.notes[:50], given.pedal[:50], seed=1)
     took_s = []
     for _ in range(repeats):
@@ -173,17 +165,25 @@ def _stages(piano: Any, given: Any, performance: Any, wet: Any, encode: Any, opt
     return seconds
 
 
-def _choose(backend: str, n_threads: int) -> None:
+def loaded(model: str | None, backend: str, n_threads: int) -> Any:
+    """The piano of a model folder, or the default one.
+
+    Raises:
+        Unavailable: the backend is not installed.
+    """
     from pianofarm_common.errors import BadSettings
-    from pianofarm_worker.synth.backend import choose
+    from pianofarm_common.models import DEFAULT_MODEL, PACKAGED_DIR, read_model
+    from pianofarm_worker.synth.piano import load
 
     try:
-        choose(backend, n_threads=n_threads)
+        folder = Path(model) if model else PACKAGED_DIR / DEFAULT_MODEL
+        return load(read_model(folder), backend=backend, n_threads=n_threads)
     except BadSettings as error:
         raise Unavailable(str(error)) from None
 
 
-def _performance(data: bytes) -> Any:
+def performance_of(data: bytes) -> Any:
+    """The performance of MIDI bytes, within the limits that everybody has."""
     from pianofarm_common.midi import MidiLimits, read_performance
     from pianofarm_common.settings import Settings
 
