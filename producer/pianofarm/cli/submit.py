@@ -54,6 +54,7 @@ def submit(
     from pianofarm.cli.following import exit_code, follow
     from pianofarm.cli.terminal import say
     from pianofarm.client import Farm
+    from pianofarm.destination import check_writable
     from pianofarm.manifest import expand
     from pianofarm_common.ledger import new_id
 
@@ -70,6 +71,9 @@ def submit(
         normalize_lufs=normalize_lufs,
         dry=dry,
     )
+    if out is not None:
+        # Before anything is submitted: a place that cannot be written to would be found hours later.
+        check_writable(out / "audio")
     batch_id = new_id()
     with Farm.from_env() as farm:
         found = expand(sources, given, farm.settings.midi_max_bytes)

@@ -75,6 +75,7 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> str:
         ("render score.mid a.wav --louder", "No such option"),
         ("rendre score.mid a.wav", "No such command"),
         ("submit", "Missing argument"),
+        ("submit score.mid --out empty.mid/audio", "cannot make the folder"),
         ("models info flute", "no model 'flute'"),
         ("models import nowhere", "is no folder"),
         ("models import . --name default", "--name 'default'"),
