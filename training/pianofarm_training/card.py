@@ -18,7 +18,8 @@ A piano as additive synthesis and shaped noise, its time functions, levels and v
 
 - **Data:** {facts["data"]}. {facts["recorded_keys"]} keys x {facts["layers"]} velocity layers, both channels, never mixed.
 - **Licence:** {licence}; keep the credit above.
-- **Sound:** 32 kHz, two channels, any polyphony, MIDI pitches 21 to 108, dry (the recordings' own room is in it).
+- **Sound:** 32 kHz, two channels, any polyphony, MIDI pitches 21 to 108; with and without a room (the recordings' own
+  is in both).
 
 ## How it was trained
 
@@ -40,10 +41,11 @@ Not yet.
 
 ## Limits
 
-- Keys between the recorded ones (two of three) are copies of the nearest recorded key, a semitone away, tuned to their place.
+- Keys between the recorded ones (two of three) are copies of the nearest recorded key, a semitone away, tuned to their place
+  and brought towards the loudness of the next one.
 - Not in the recordings, hence not learned but set by rule: damping by felt, half-pedal, una corda, re-strikes.
-- Not there yet: sympathetic resonance, release noises, pedal noises, a deterministic hammer knock (the onset's knock is
-  shaped noise).
+- The room's decay is measured on the release noises; how much of it is added is a choice.
+- Not there yet: sympathetic resonance, pedal noises, a deterministic hammer knock (the onset's knock is shaped noise).
 """
 
 

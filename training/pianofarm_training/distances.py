@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 #: Log spectra are floored this far below the peak.
 FLOOR_DB = 80.0
 
+#: Frames of the reference this far below its loudest one are silence.
+SILENT_DB = 60.0
+
 
 def spectrogram_db(sound: NDArray[np.float32], window: int, hop: int, peak: float | None = None) -> NDArray[np.float32]:
     """Hann magnitudes in dB, floored `FLOOR_DB` below a peak. [n_frames, window / 2 + 1]
@@ -28,7 +31,7 @@ def log_spectral_distance_db(ours: NDArray[np.float32], theirs: NDArray[np.float
     """Root mean square over frequency of the difference of log spectra, mean over time.
 
     Both are floored `FLOOR_DB` below the peak of the reference's frame, so that the end of a note counts as its beginning does;
-    frames in which the reference is silent (100 dB below its loudest) are left out.
+    frames more than `SILENT_DB` below the reference's loudest are left out: there a recording holds its hiss.
 
     Args:
         ours: [n_samples].
@@ -43,7 +46,7 @@ def log_spectral_distance_db(ours: NDArray[np.float32], theirs: NDArray[np.float
         for sound in (ours, theirs)
     ]
     peak = power[1].max(axis=1, keepdims=True)
-    heard = peak[:, 0] > 1e-10 * peak.max()
+    heard = peak[:, 0] > 10 ** (-SILENT_DB / 10) * peak.max()
     levels_db = [10 * np.log10(np.maximum(p[heard], 10 ** (-FLOOR_DB / 10) * peak[heard])) for p in power]
     return float(np.sqrt(((levels_db[0] - levels_db[1]) ** 2).mean(axis=1)).mean())
 

@@ -7,6 +7,7 @@ a cosine schedule; the losses are Huber in dB, so that a few deep nulls of a bea
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ BOUND_WEIGHT = 0.3
 
 
 #: Raised when what is learned, or how, changes: stages of another version are not taken up again.
-VERSION = 3
+VERSION = 4
 
 
 def fit(
@@ -48,7 +49,7 @@ def fit(
     seed: int,
     stages_dir: Path,
     report: Callable[[str], None] = print,
-) -> dict[str, NDArray[np.float32]]:
+) -> tuple[dict[str, NDArray[np.float32]], float]:
     """Learn all networks, one after another; each is kept when done, so that a killed run goes on where it was.
 
     Args:
@@ -63,23 +64,28 @@ def fit(
         report: called with a line now and then.
 
     Returns:
-        The parameters by name, float32.
+        The parameters by name, float32; and the seconds spent on them, those of earlier runs included.
     """
     run = hashlib.sha256(repr((VERSION, size, seed, list(velocities), [a.pitch for a in analyses], layout)).encode())
     folder = stages_dir / run.hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
 
+    parameters: Arrays = {}
+    seconds = 0.0
+
     def stage(name: str, learn: Callable[[], Arrays]) -> Arrays:
+        nonlocal seconds
         path = folder / f"{name}.npz"
         if not path.is_file():
-            unfinished = folder / f"{name}.part.npz"
+            started = time.monotonic()
             learned: dict[str, Any] = {key: np.asarray(value, np.float32) for key, value in learn().items()}
-            np.savez(unfinished, **learned)
+            unfinished = folder / f"{name}.part.npz"
+            np.savez(unfinished, seconds=time.monotonic() - started, **learned)
             unfinished.rename(path)
         with np.load(path) as file:
-            return dict(file)
+            seconds += float(file["seconds"])
+            return {key: value for key, value in file.items() if key != "seconds"}
 
-    parameters: Arrays = {}
     partials, noise = partial_targets(analyses, velocities, layout), noise_targets(analyses, velocities, layout)
     for number, (kind, targets) in enumerate((("partial", partials), ("noise", noise))):
         first = [separate(level, heard) for level, heard in targets.keys]
@@ -100,7 +106,7 @@ def fit(
             for level, heard in targets.keys
         ]
         parameters |= stage("release", partial(_fit_envelope, "release", targets, known, size, seed + 30, report))
-    return {name: np.asarray(value, np.float32) for name, value in parameters.items()}
+    return {name: np.asarray(value, np.float32) for name, value in parameters.items()}, seconds
 
 
 def _given_gain(kind: str, targets: Targets, gain: Arrays) -> list[Separated]:

@@ -21,9 +21,7 @@ class Separated:
     gain_weight: NDArray[np.float32]  #: [n_rows, n_layers]
     envelope_db: NDArray[np.float32]  #: [n_rows, 2, n_frames], E
     envelope_weight: NDArray[np.float32]  #: [n_rows, 2, n_frames], 0 where nothing was heard
-    bound_db: NDArray[
-        np.float32
-    ]  #: [n_rows, 2, n_frames], what the loudest layers show, heard or not: E is not above it
+    bound_db: NDArray[np.float32]  #: [n_rows, 2, n_frames], what the loudest layers show, heard or not; E stays below
 
 
 def weights(level_db: NDArray[np.float32], heard: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -62,13 +60,13 @@ def separate(
         gain = np.where(total.T > 1e-3, found.T, gain).astype(np.float32)
         envelope = _envelope(level_db, weight, gain)
     loudest = (level_db - gain.T[None, :, :, None])[:, -4:]
+    envelope_weight = weight.mean(axis=1)
     if noise:
-        # Loud layers say more of a noise: soft ones drown in hiss first.
-        weight = weight * 10 ** (0.05 * gain.T[None, :, :, None])
-        power = (weight * 10 ** ((level_db - gain.T[None, :, :, None]) / 10)).sum(axis=1) / np.maximum(
-            weight.sum(axis=1), 1e-9
-        )
-        envelope = (10 * np.log10(power + 1e-24)).transpose(1, 0, 2).astype(np.float32)
+        # All layers' power over all layers' gain: soft layers, which drown in hiss first, weigh little. Heard is what most of
+        # the loudest layers say.
+        ratio = (10 ** (level_db / 10)).sum(axis=1) / ((10 ** (gain / 10)).sum(axis=1)[None, :, None] + 1e-12)
+        envelope = (10 * np.log10(ratio + 1e-24)).transpose(1, 0, 2).astype(np.float32)
+        envelope_weight = envelope_weight * (heard[:, -4:].mean(axis=1) >= 0.5)
     # Where a noise is not heard, what is measured is hiss, of which a chord must not pile up a note's worth each.
     bound = np.median(loudest, axis=1) - (6.0 if noise else 0.0)
     lowest_db = -160.0 if noise else -120.0
@@ -76,7 +74,7 @@ def separate(
         gain_db=gain,
         gain_weight=loud.sum(axis=(0, 3)).T,
         envelope_db=envelope,
-        envelope_weight=weight.mean(axis=1).transpose(1, 0, 2),
+        envelope_weight=envelope_weight.transpose(1, 0, 2),
         bound_db=np.asarray(np.maximum(bound, lowest_db).transpose(1, 0, 2), np.float32),
     )
 

@@ -85,8 +85,7 @@ def train(
 
     size = size or Size()
     velocities = [v for layer, v in enumerate(samples.velocities) if layer not in held_out]
-    started = time.monotonic()
-    learned = fit(
+    learned, fit_s = fit(
         [without_layers(a, held_out) for a in analyses],
         velocities,
         release_db,
@@ -96,7 +95,6 @@ def train(
         seed=seed,
         stages_dir=work_dir / "stages",
     )
-    fit_s = time.monotonic() - started
     print(f"fit: {fit_s:.0f} s", flush=True)
     parameters = learned | tuning_parameters(analyses) | room
     facts = {

@@ -1,10 +1,13 @@
 """Training on a piano made in the test: from recordings to a model that plays them."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from safetensors.numpy import load_file
+
 from pianofarm_common.errors import NotFound
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import read_model
@@ -13,7 +16,7 @@ from pianofarm_training import data, tuning
 from pianofarm_training.analysis import analyse, analyse_key, partial_frames
 from pianofarm_training.card import with_measurements
 from pianofarm_training.distances import decay_time_s, log_spectral_distance_db
-from pianofarm_training.fit import Size
+from pianofarm_training.initial import Size
 from pianofarm_training.passages import passage
 from pianofarm_training.sampler import Sampler
 from pianofarm_training.samples import SALAMANDER_LAYER_LOW, SampleSet, find_onset, layer_of, read_note, salamander
@@ -25,6 +28,9 @@ FILE_RATE_HZ = 44_100
 PITCHES = (45, 60, 76)
 VELOCITIES = (20.0, 45.0, 70.0, 95.0, 120.0)
 LEAD_S = 0.012
+
+#: Networks that learn three keys in seconds.
+SMALL = Size(hidden=32, gain_hidden=16, envelope_steps=300, gain_steps=250, joint_steps=60, learning_rate=1e-2)
 DECAY_PER_S = 3.0
 
 
@@ -53,15 +59,18 @@ def recordings(tmp_path_factory) -> SampleSet:
         for layer, velocity in enumerate(VELOCITIES):
             files[pitch, layer] = folder / f"{pitch}-{layer}.wav"
             soundfile.write(files[pitch, layer], made_up_note(pitch, velocity), FILE_RATE_HZ, subtype="FLOAT")
-    return SampleSet(files, VELOCITIES, "made up")
+    release = folder / "release.wav"
+    time_s = np.arange(int(0.4 * FILE_RATE_HZ)) / FILE_RATE_HZ
+    knock = np.random.default_rng(9).normal(size=(len(time_s), 2)) * np.exp(-20 * time_s)[:, None]
+    soundfile.write(release, knock / np.abs(knock).max(), FILE_RATE_HZ, subtype="FLOAT")
+    return SampleSet(files, VELOCITIES, "made up", (release,) * 88)
 
 
 @pytest.fixture(scope="session")
 def trained(recordings, tmp_path_factory) -> HousePiano:
     folder = tmp_path_factory.mktemp("model")
-    size = Size(hidden=32, gain_hidden=16, envelope_steps=400, gain_steps=300, joint_steps=100, learning_rate=1e-2)
     train(
-        recordings, folder / "work", folder / "tiny", name="tiny", licence="CC0-1.0", seed=3, size=size, held_out=(2,)
+        recordings, folder / "work", folder / "tiny", name="tiny", licence="CC0-1.0", seed=3, size=SMALL, held_out=(2,)
     )
     return HousePiano(read_model(folder / "tiny"))
 
@@ -149,12 +158,36 @@ def test_the_trained_model_answers_the_layer_it_never_heard(trained, recordings)
     assert level_db(ours) == pytest.approx(level_db(recorded), abs=2.0)
 
 
+def test_the_trained_model_has_learned_the_noise_of_a_key_let_go(trained, recordings):
+    quiet = trained.render(one_note(76, 1, 0.2), RenderOptions(), seed=1).dry / trained.output_gain
+    released_db = level_db(quiet[6400 + 320 : 6400 + 1600])
+
+    # Noise of 0.4 s peak-normalised, played at -37 dB: about -50 dB in its first 50 ms.
+    assert -60 < released_db < -42
+    assert level_db(quiet[6400 + 11_000 : 6400 + 12_600]) < released_db - 25
+
+
+def test_a_stopped_training_goes_on_with_the_networks_it_has(trained, recordings, tmp_path):
+    """A second run reads the stages of the first: one changed on purpose is found in the result, and nothing is fitted again."""
+    work = tmp_path / "work"
+    shutil.copytree(trained.info.path.parent / "work", work)
+    (stage,) = work.glob("stages/*/noise-gain.npz")
+    with np.load(stage) as file:
+        marked = {key: value + 1 for key, value in file.items()}
+    np.savez(stage, **marked)
+    train(recordings, work, tmp_path / "again", name="tiny", licence="CC0-1.0", seed=3, size=SMALL, held_out=(2,))
+
+    first, second = (load_file(folder / "model.safetensors") for folder in (trained.info.path, tmp_path / "again"))
+    np.testing.assert_array_equal(second["noise.gain.0.bias"], first["noise.gain.0.bias"] + 1)
+    np.testing.assert_array_equal(second["partial.gain.0.bias"], first["partial.gain.0.bias"])
+
+
 def test_the_model_card_names_data_licence_and_effort(trained):
     card = (trained.info.path / "README.md").read_text()
 
     assert "made up" in card
     assert "CC0-1.0" in card
-    assert "400" in card
+    assert "300 for each envelope network" in card
     assert "| 0.5 dB |" in with_measurements(card, "| level | 0.5 dB |")
 
 

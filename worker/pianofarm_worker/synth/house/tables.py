@@ -20,8 +20,8 @@ from pianofarm_worker.synth.house.layout import Layout
 
 Float32Array = NDArray[np.float32]
 
-#: A partial quieter than this is not synthesized, in dB full scale: with the output gain, a step of 16 bits.
-SILENCE_DB = -80.0
+#: A partial quieter than this is not synthesized, in dB full scale: with the output gain, half a step of 16 bits.
+SILENCE_DB = -85.0
 
 #: No table is longer.
 LONGEST_S = 30.0

@@ -59,6 +59,13 @@ def test_harder_is_louder_at_every_velocity(piano, play, pitch):
     assert levels_db[-1] - levels_db[0] > 10
 
 
+def test_loudness_runs_evenly_from_key_to_key(piano, play):
+    sound = render(piano, play(*((0.4 * i, 0.4 * i + 0.3, 40 + i, 80) for i in range(40))), tail=False)
+
+    levels_db = np.array([level_db(sound, 0.4 * i, 0.4 * i + 0.25) for i in range(40)])
+    assert np.abs(np.diff(levels_db)).max() < 4
+
+
 def test_harder_is_brighter(piano, play):
     sound = render(piano, play((0, 0.9, 60, 20), (1, 1.9, 60, 120)), tail=False)
 
@@ -161,7 +168,8 @@ def test_the_highest_strings_have_no_dampers(piano, play):
     short = render(piano, play((0, 0.05, 98, 90), (1, 1.1, 30, 1)), tail=False)
     long = render(piano, play((0, 0.9, 98, 90), (1, 1.1, 30, 1)), tail=False)
 
-    np.testing.assert_array_equal(short[:30_000], long[:30_000])
+    # Only the noise of the key itself tells them apart.
+    assert level_db(short[:28_000] - long[:28_000], 0.06, 0.8) < level_db(long, 0.06, 0.8) - 25
 
 
 def test_striking_a_sounding_key_again_makes_no_click(piano, play):
@@ -207,35 +215,6 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_another_noise(piano,
     np.testing.assert_array_equal(first, again)
     assert first.shape == other.shape
     assert 0 < np.abs(first - other).max() < 0.3 * np.abs(first).max()
-
-
-@pytest.mark.parametrize("block", [256, 1024, 24_576])
-def test_a_stream_is_the_render_whatever_its_blocks(piano, play, block):
-    performance = play(
-        (0.01, 0.5, 60, 90), (0.2, 0.7, 36, 50), (0.4, 0.6, 60, 80), controls=[(0.3, SUSTAIN, 100), (0.9, SUSTAIN, 0)]
-    )
-    options = RenderOptions(duration_s=1.2)
-    whole = piano.render(performance, options, seed=3).dry
-    blocks = list(piano.stream(performance, options, seed=3, block=block))
-    streamed = np.concatenate(blocks)
-
-    assert all(len(part) == block for part in blocks[:-1])
-    np.testing.assert_allclose(streamed, whole[: len(streamed)], atol=2e-6)
-    assert not whole[len(streamed) :].any()  # the room rings on, the dry sound does not
-
-
-def test_a_stream_knows_nothing_of_what_comes_later(piano, play):
-    options = RenderOptions(duration_s=1.0, tail=False)
-    before = (0.0, 0.9, 60, 90)
-    one = np.concatenate(list(piano.stream(play(before), options, seed=3, block=1024)))
-    two = np.concatenate(
-        list(
-            piano.stream(play(before, (0.5, 0.9, 67, 90), controls=[(0.6, SUSTAIN, 127)]), options, seed=3, block=1024)
-        )
-    )
-
-    np.testing.assert_array_equal(one[:15_360], two[:15_360])
-    assert np.abs(one[16_000:] - two[16_000:]).max() > 0.01
 
 
 def test_the_length_is_what_the_options_say(piano, play):
@@ -285,6 +264,27 @@ def test_progress_is_told_and_may_stop_a_render(piano, play):
 
     with pytest.raises(InterruptedError):
         piano.render(play((0, 12.0, 60, 90)), RenderOptions(), seed=1, progress=stop)
+
+
+def test_a_key_let_go_makes_its_noise_and_less_of_it_under_the_pedal(piano, play, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    for file in piano.info.path.glob("*.json"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = {
+        name: w for name, w in load_file(piano.info.path / WEIGHTS_FILE).items() if not name.startswith("release")
+    }
+    save_file(weights, tmp_path / WEIGHTS_FILE)
+    without = HousePiano(read_model(tmp_path))
+
+    def noise(controls):
+        performance = play((0, 0.5, 60, 70), (1.4, 1.5, 40, 1), controls=controls)
+        return render(piano, performance, tail=False) - render(without, performance, tail=False)
+
+    damped, pedalled = noise([]), noise([(0, SUSTAIN, 127)])
+    assert np.abs(damped[:15_800]).max() < 1e-6
+    assert -75 < level_db(damped, 0.5, 0.9) < -40
+    assert -75 < level_db(pedalled, 0.5, 0.9) < level_db(damped, 0.5, 0.9) - 2
 
 
 def test_the_room_is_added_to_the_dry_sound_and_outlives_it(piano, play):
