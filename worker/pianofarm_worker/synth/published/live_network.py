@@ -27,6 +27,9 @@ _Array = NDArray[np.float32]
 #: Seconds that the moments of the built-in performance count for, and seconds after which moments fade.
 CONTEXT_WEIGHT_S, VOICE_WEIGHT_S, MEMORY_S = 10.0, 1.0, 60.0
 
+#: Frames a block up to which its program has no loops; more would take many seconds to compile.
+_WRITTEN_OUT = 4
+
 
 class LiveNetwork:
     """The compiled program of one piano the states of its streams are arguments and results."""
@@ -112,13 +115,13 @@ class LiveNetwork:
             ops.reshape(part, shape) for part, shape in zip(parts, self._state_shapes, strict=True)
         )
         context, sums, context_state = self._context.program(
-            weights["context"], heard_notes, pedal, context_state, written_out
+            weights["context"], heard_notes, pedal, context_state, _loop
         )
         if self._context.normalizes:
             factor, offset, context_moments = _affine(weights["context/moments"], sums, gains[:, 0], context_moments)
             context = context * factor[:, 0] + offset[:, 0]
         q, step, sums, voice_state = self._monophonic.program(
-            weights["mono"], heard_voices, context, voice_state, written_out
+            weights["mono"], heard_voices, context, voice_state, _loop
         )
         factor, offset = ops.ones((n_voices, 1)), ops.zeros((n_voices, 1))
         if self._monophonic.normalizes:
@@ -131,10 +134,14 @@ class LiveNetwork:
         return ops.concatenate([amplitudes, power], axis=1), after
 
 
-def written_out(step: Any, carry: Any, xs: Any) -> tuple[Any, Any]:
-    """`keras.ops.scan` without a loop: for few frames a loop costs more than what is in it, 0.9 ms in TensorFlow."""
+def _loop(step: Any, carry: Any, xs: Any) -> tuple[Any, Any]:
+    """`keras.ops.scan`, written out for few frames: there a loop costs more than what is in it, 0.9 ms in TensorFlow."""
+    n_frames = (xs[0] if isinstance(xs, tuple) else xs).shape[0]
+    if n_frames > _WRITTEN_OUT:
+        scanned: tuple[Any, Any] = ops.scan(step, carry, xs)
+        return scanned
     frames = []
-    for frame in range((xs[0] if isinstance(xs, tuple) else xs).shape[0]):
+    for frame in range(n_frames):
         carry, y = step(carry, tuple(x[frame] for x in xs) if isinstance(xs, tuple) else xs[frame])
         frames.append(y)
     return carry, tuple(ops.stack(column) for column in zip(*frames, strict=True))
