@@ -10,7 +10,7 @@ from bench import fresh, pieces, report, tables
 from bench.machine import network_gflop_per_audio_s
 from bench.spread import percentile, spread
 from bench.stages import Stages
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pianofarm_common.midi import MidiLimits, read_performance
@@ -50,11 +50,13 @@ def factors(*values):
     return {"real_time_factor": spread(values), "audio_s": 180.0, "took_s": [1.0], "peak_rss_mb": 300.0}
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.floats(0, 100))
 def test_percentiles_are_those_of_numpy(values, percent):
     assert percentile(values, percent) == pytest.approx(np.percentile(values, percent), abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.1, 1e6), min_size=1, max_size=9))
 def test_a_spread_is_median_least_and_most(values):
     found = spread(values)
