@@ -242,19 +242,30 @@ class FaultyFarm:
 
     def fail_over(self) -> None:
         """A replica that is up to date takes over, and everybody is sent to it."""
-        replica = RedisServer(self.folder / f"redis-{self.server.port}")
-        replica.start("--replicaof", f"127.0.0.1 {self.server.port}")
+        replica, line = self.start_replica()
+        with self.server.client() as client:
+            assert client.execute_command("WAIT", 1, 5000) == 1
+        self.promote(replica, line)
+
+    def start_replica(self) -> tuple[RedisServer, Proxy]:
+        """A second Redis that follows the first one, and the line on which it hears of it."""
+        line = Proxy(self.server.port)
+        replica = RedisServer(self.folder / f"redis-{line.port}")
+        replica.start("--replicaof", f"127.0.0.1 {line.port}")
 
         def follows() -> bool:
             with replica.client() as client:
                 return client.info("replication")["master_link_status"] == "up"
 
         wait_until(follows, "the replica follows")
-        with self.server.client() as client:
-            assert client.execute_command("WAIT", 1, 5000) == 1
+        return replica, line
+
+    def promote(self, replica: RedisServer, line: Proxy) -> None:
+        """The first Redis dies and the replica takes over; what it did not hear of is gone."""
         self.server.kill()
         with replica.client() as client:
             client.execute_command("REPLICAOF", "NO", "ONE")
+        line.close()
         self.server = replica
         for proxy in [self.redis_proxy, *(worker.proxy for worker in self.workers)]:
             proxy.target = replica.port
