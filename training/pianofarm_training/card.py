@@ -29,7 +29,8 @@ A first, short run: {facts["gain_steps"]} Adam steps for each gain network, {fac
 {facts["layers"]}, softest first.
 
 The loss is Huber in dB on measured partial levels and noise-band levels over time. There was no fine-tuning on rendered
-passages. Measured directly rather than trained: where partials lie, their phases at the onset, rise times.
+passages. Measured directly rather than trained: where partials lie, their phases at the onset, rise times
+(on every layer or on loud ones, held-out ones among them).
 
     make data && make train
 

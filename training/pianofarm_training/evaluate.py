@@ -6,6 +6,8 @@ Held-out layers as levels (from the analysis) and as sound; passages against the
 from __future__ import annotations
 
 import argparse
+import functools
+import operator
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,28 +87,44 @@ def level_errors(
     )
 
 
+@dataclass(frozen=True)
+class NoteDistances:
+    """Rendered notes against the recordings of some layers."""
+
+    lsd_db: float  #: mean log-spectral distance
+    by_register_db: tuple[float, ...]  #: the same below C3, to B4, to B6, above
+    layer_below_lsd_db: float  #: that of the recorded layer below, for scale
+    level_db: float  #: rms error of the first half second's level
+
+
+#: Keys that begin the registers of `NoteDistances`.
+REGISTERS = (21, 48, 72, 96)
+
+
 def note_distances(
     piano: HousePiano, samples: SampleSet, layers: tuple[int, ...], seconds: float = 4.0
-) -> tuple[float, float, float]:
-    """Rendered notes against the recordings of some layers.
-
-    Returns:
-        Mean log-spectral distance, dB; the same of the recorded layer below, for scale; and the rms error of the level, dB.
-    """
+) -> NoteDistances:
+    """Render every recorded key at the velocities of some layers and compare."""
     rate_hz = piano.info.sample_rate_hz
-    distances, below, levels = [], [], []
+    distances: list[list[float]] = [[] for _ in REGISTERS]
+    below, levels = [], []
     for pitch in samples.pitches:
         for layer in layers:
             recorded = read_note(samples.files[pitch, layer], rate_hz, seconds)
             note = one_note(pitch, round(samples.velocities[layer]), seconds)
             ours = piano.render(note, RenderOptions(tail=False), seed=1).dry / piano.output_gain
-            n = min(len(ours), len(recorded))
-            distances += [log_spectral_distance_db(ours[:n, c], recorded[:n, c]) for c in range(2)]
+            register = sum(low <= pitch for low in REGISTERS) - 1
+            distances[register] += [log_spectral_distance_db(ours[:, c], recorded[:, c]) for c in range(2)]
             softer = read_note(samples.files[pitch, layer - 1], rate_hz, seconds)
             below += [log_spectral_distance_db(softer[:, c], recorded[:, c]) for c in range(2)]
             early = rate_hz // 2
             levels.append(10 * np.log10((ours[:early] ** 2).mean() / (recorded[:early] ** 2).mean()))
-    return float(np.mean(distances)), float(np.mean(below)), float(np.sqrt(np.mean(np.square(levels))))
+    return NoteDistances(
+        lsd_db=float(np.mean(functools.reduce(operator.iadd, distances, []))),
+        by_register_db=tuple(float(np.mean(part)) for part in distances),
+        layer_below_lsd_db=float(np.mean(below)),
+        level_db=float(np.sqrt(np.mean(np.square(levels)))),
+    )
 
 
 def one_note(pitch: int, velocity: int, seconds: float) -> Performance:
@@ -153,11 +171,12 @@ def passage_distances(piano: HousePiano, samples: SampleSet, seeds: tuple[int, .
     }
 
 
-def report(errors: LevelErrors, notes: tuple[float, float, float], passages: dict[str, float]) -> str:
+def report(errors: LevelErrors, notes: NoteDistances, passages: dict[str, float]) -> str:
     """The measurements as Markdown."""
     ranges = " / ".join(f"{low * 1000:.0f}-{high * 1000:.0f}" for low, high in RANGES_S)
     weighted = " / ".join(f"{value:.2f}" for value in errors.envelope_db)
     unweighted = " / ".join(f"{value:.2f}" for value in errors.envelope_unweighted_db)
+    registers = " / ".join(f"{value:.1f}" for value in notes.by_register_db)
     held_out = ", ".join(str(layer + 1) for layer in HELD_OUT_LAYERS)
     return f"""By `python -m pianofarm_training.evaluate`; layers {held_out}, which training never saw, of all 30 recorded keys:
 
@@ -167,11 +186,13 @@ def report(errors: LevelErrors, notes: tuple[float, float, float], passages: dic
 | the same, every partial within 80 dB of the peak counting alike | {unweighted} dB |
 | level of the partials' first half second, rms over keys and layers | {errors.level_db:.2f} dB |
 | decay time T20, median absolute error | {100 * errors.decay_part:.1f} % |
-| log-spectral distance of rendered notes to the recordings, first 4 s, both channels | {notes[0]:.2f} dB |
-| the same of the recorded layer below, as it is | {notes[1]:.2f} dB |
-| level of the rendered notes' first half second, rms | {notes[2]:.2f} dB |
+| log-spectral distance of rendered notes to the recordings, first 4 s, both channels | {notes.lsd_db:.2f} dB |
+| the same below C3 / to B4 / to B6 / above | {registers} dB |
+| the same of the recorded layer below, as it is, all keys | {notes.layer_below_lsd_db:.2f} dB |
+| level of the rendered notes' first half second, rms | {notes.level_db:.2f} dB |
 
-(Log-spectral distance: windows of 64 ms; floored 80 dB below each frame's peak; frames 60 dB below the loudest left out.)
+(Log-spectral distance: windows of 64 ms; floored 80 dB below each frame's peak; frames 60 dB below the loudest left out. Short
+treble notes end in the recording's own hiss, which the model leaves out on purpose.)
 
 Generated passages (chords, runs, repeats, pedal) against a sampler over the same recordings, with the same dampers:
 
