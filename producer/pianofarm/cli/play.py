@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,7 +69,12 @@ def play(
     settings = Settings.load()
     request = Request(midi=midi, model=model, piano=piano, block_ms=block_ms, backend=backend, tail=tail)
     with native_messages_in(settings.state_dir / "logs" / "play.log"):
-        report = perform(request, settings, open_sink)
+        try:
+            report = perform(request, settings, open_sink)
+        except BrokenPipeError:
+            # The player was closed. Typer would make it an error, and Python complain once more when it closes standard output.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
     say(
         f"{duration_text(report.played_s)} played, {report.underruns} underruns; a block of {report.block_ms} ms took "
         f"{report.compute_ms:.2f} ms (median) to {report.longest_compute_ms:.1f} ms; {report.notes} notes, "
