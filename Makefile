@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 # Everything a command leaves behind stays in the checkout.
 STATE := $(CURDIR)/.state
 export PIANOFARM_STATE_DIR ?= $(STATE)
+# Downloads too; several checkouts may share a folder: UV_CACHE_DIR=~/.cache/uv make ...
+export UV_CACHE_DIR ?= $(STATE)/uv
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 PYTEST_ARGS ?=
 
@@ -21,8 +23,8 @@ $(BIN)/uv:
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
 	  || { rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --version >/dev/null 2>&1; } \
 	  || { rm -rf $(VENV); echo "python3 cannot make a virtual environment: install python3-venv (Debian, Ubuntu) or pip"; exit 2; }
-	@if [ -x $(BIN)/pip ]; then $(BIN)/pip install --quiet --disable-pip-version-check uv; \
-	  else $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check uv; fi
+	@if [ -x $(BIN)/pip ]; then $(BIN)/pip install --quiet --disable-pip-version-check --no-cache-dir uv; \
+	  else $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-cache-dir uv; fi
 
 $(VENV)/.local: requirements/local.txt pyproject.toml | $(BIN)/uv
 	@echo "setting up $(VENV) for the local farm ..."
