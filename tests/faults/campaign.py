@@ -19,7 +19,7 @@ from faulty_farm import MUTATION, Faults, sine_piano
 from history import History, read
 from proxy import Proxy
 from pydantic import SecretStr
-from services import Process, accepts, free_port, start_s3, wait_until
+from services import Process, accepts, free_port, start_s3, wait_for_disk, wait_until
 
 from pianofarm import Farm, Job
 from pianofarm_common.errors import NotFound, PianofarmError
@@ -216,6 +216,8 @@ class FaultyFarm:
     # -- faults around a worker that waits at a point -------------------------------------------------------------------
 
     def restart_redis(self, after_s: float = 0.0) -> None:
+        """Kill it and start it again; it keeps what it acknowledged, which is the condition of every promise."""
+        wait_for_disk(self.server.client())
         self.server.kill()
         time.sleep(after_s)
         self.server.start()
@@ -369,11 +371,11 @@ class Scenario:
         self.faults.history.note("undisturbed", key=key, sha256=result.audio_sha256)
 
 
-def play(farm: FaultyFarm, point: str, trouble: str, *, long_s: float) -> list[str]:
+def play(farm: FaultyFarm, point: str, trouble: str, *, outage_s: float) -> list[str]:
     """Three jobs, one of them cancelled; the first that gets to `point` meets with `trouble`. Returns what the checker says.
 
     Args:
-        long_s: how long outages last; longer than a lease.
+        outage_s: how long outages last; longer than a lease.
     """
     farm.ready()
     action = trouble if trouble in ("kill", "kill worker", "stop", "memory") else "wait"
@@ -391,7 +393,7 @@ def play(farm: FaultyFarm, point: str, trouble: str, *, long_s: float) -> list[s
             _past_the_lease(scenario, point)
             os.kill(pid, signal.SIGCONT)
         elif action == "wait":
-            _trouble_around(scenario, point, trouble, pid, long_s)
+            _trouble_around(scenario, point, trouble, pid, outage_s)
         problems = scenario.finish()
         # Where there was still something to store, the trouble was met to its end.
         assert farm.storage_proxy.left == 0 or point in ("stored", "committed")
@@ -406,7 +408,7 @@ def _past_the_lease(scenario: Scenario, point: str) -> None:
         wait_until(lambda: scenario.happened("claimed", key=key) > 1, "somebody else has the render", TIMEOUT_S)
 
 
-def _trouble_around(scenario: Scenario, point: str, trouble: str, pid: int, long_s: float) -> None:
+def _trouble_around(scenario: Scenario, point: str, trouble: str, pid: int, outage_s: float) -> None:
     farm, faults = scenario.farm, scenario.faults
     faults.history.note("fault", point=point, action=trouble, key=scenario.jobs[0].key)
     worker = farm.worker_of(pid)
@@ -420,11 +422,11 @@ def _trouble_around(scenario: Scenario, point: str, trouble: str, pid: int, long
         case "redis restart":
             farm.restart_redis()
         case "redis gone":
-            farm.restart_redis(after_s=long_s)
+            farm.restart_redis(after_s=outage_s)
         case "redis frozen":
-            farm.freeze_redis(long_s)
+            farm.freeze_redis(outage_s)
         case "redis disk full":
-            farm.fill_redis_disk(long_s)
+            farm.fill_redis_disk(outage_s)
         case "redis failover":
             farm.fail_over()
         case "storage 500":

@@ -12,8 +12,8 @@ from faulty_farm import POINTS
 
 LONG = os.environ.get("PIANOFARM_FAULTS") == "long"
 
-#: Outages in seconds: longer than a lease.
-LONG_S = 30.0 if LONG else 2.5
+#: Length of outages: longer than a lease.
+OUTAGE_S = float(os.environ.get("PIANOFARM_FAULTS_OUTAGE_S", "30" if LONG else "2.5"))
 
 SHORT = [
     *((point, "kill") for point in POINTS),
@@ -39,4 +39,4 @@ def cases() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("point", "trouble"), cases())
 def test_nothing_is_lost_and_nothing_counts_twice(farm: FaultyFarm, point: str, trouble: str) -> None:
-    assert play(farm, point, trouble, long_s=LONG_S) == []
+    assert play(farm, point, trouble, outage_s=OUTAGE_S) == []

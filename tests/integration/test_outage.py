@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from farm import SineFarm, make_model, midi
 from pydantic import SecretStr
-from services import Process, free_port, start_redis, wait_until
+from redis import Redis
+from services import Process, free_port, start_redis, wait_for_disk, wait_until
 from sine_farm import WAITS
 
 from pianofarm import Farm
@@ -55,7 +56,7 @@ def test_a_redis_that_is_killed_and_started_again_costs_no_job(
         with Farm(own) as farm:
             running, queued = farm.submit(midi(WAITS)), farm.submit(midi(60))
             wait_until(lambda: running.status().state is State.RUNNING, "running", process=worker)
-            # A killed process loses nothing that it wrote, flushed or not: only a machine that loses power does.
+            wait_for_disk(Redis.from_url(own.redis_url.get_secret_value()))
             server.kill()
             with pytest.raises(ServiceUnavailable):
                 running.status()
