@@ -38,8 +38,13 @@ def render(
     """Render a MIDI file to audio in this process: no farm, no services."""
     from pianofarm.cli.terminal import Meter, duration_text, native_messages_in, print_json, say
     from pianofarm.solo import Request, render_file
+    from pianofarm_common.errors import BadOption
     from pianofarm_common.settings import Settings
 
+    if dry is not None and dry.resolve() == output.resolve():
+        raise BadOption(f"--dry {dry}: that is the output as well; give it another name")
+    if dry is not None and shared.format_of(dry, format) not in (None, shared.format_of(output, format) or "wav"):
+        raise BadOption(f"--dry {dry}: it is written in the format of the output; give both the same ending")
     given = shared.render_options(
         piano=piano,
         duration_s=duration,

@@ -71,6 +71,8 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> str:
         ("render score.mid ..", "is a folder"),
         ("render score.mid empty.mid/a.wav", "cannot make the folder"),
         ("render score.mid a.wav --dry ..", "is a folder"),
+        ("render score.mid a.wav --dry ./a.wav", "that is the output as well"),
+        ("render score.mid a.wav --dry a.flac", "give both the same ending"),
         ("render score.mid", "Missing argument"),
         ("render score.mid a.wav --louder", "No such option"),
         ("rendre score.mid a.wav", "No such command"),
