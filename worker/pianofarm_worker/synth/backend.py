@@ -1,4 +1,4 @@
-"""Which array library computes, decided once a process, and the three things that differ between TensorFlow and JAX.
+"""Which array library computes, decided once a process, and the few things that differ between TensorFlow and JAX.
 
 Networks are written in `keras.ops`; nothing else may ask which backend is loaded.
 """
@@ -97,11 +97,56 @@ def bind(function: Callable[..., Any], weights: Any) -> Callable[..., Any]:
     return call
 
 
-def to_device(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    """The arrays as tensors of the backend, so that a call does not copy them again."""
+def to_device(arrays: dict[str, NDArray[Any]], kernel_dtype: str = "float32") -> dict[str, Any]:
+    """The arrays as tensors of the backend, so that a call does not copy them again.
+
+    Args:
+        arrays: by name; those whose name ends in "kernel" are what `product` multiplies with.
+        kernel_dtype: of the kernels: float32, bfloat16 or float16.
+    """
     import keras
 
-    return {name: keras.ops.convert_to_tensor(array) for name, array in arrays.items()}
+    tensors = {name: keras.ops.convert_to_tensor(array) for name, array in arrays.items()}
+    if kernel_dtype == "float32":
+        return tensors
+    return {
+        name: keras.ops.cast(tensor, kernel_dtype) if name.endswith("kernel") else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def product(x: Any, kernel: Any) -> Any:
+    """X [..., n_in] times a kernel [n_in, n_out] of any precision: x is rounded to it, sums and result are float32."""
+    import keras
+
+    dtype = keras.backend.standardize_dtype(kernel.dtype)
+    if dtype == "float32":
+        return keras.ops.matmul(x, kernel)
+    # keras.ops.matmul would give the result in the kernel's precision, a rounding more for every product.
+    x = keras.ops.cast(x, dtype)
+    if chosen() == "jax":
+        import jax.numpy as jnp
+
+        return jnp.matmul(x, kernel, preferred_element_type=jnp.float32)
+    import tensorflow as tf
+    from tensorflow.compiler.tf2xla.python import xla
+    from tensorflow.compiler.xla import xla_data_pb2
+
+    contracted = xla_data_pb2.DotDimensionNumbers(
+        lhs_contracting_dimensions=[len(x.shape) - 1], rhs_contracting_dimensions=[0]
+    )
+    return xla.dot_general(x, kernel, contracted, preferred_element_type=tf.float32)
+
+
+def has_accelerator() -> bool:
+    """Whether the chosen backend computes on a GPU or TPU."""
+    if chosen() == "jax":
+        import jax
+
+        return bool(jax.default_backend() != "cpu")
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def to_numpy(tensor: Any) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pianofarm_common.errors import BadModel, BadOption
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import ModelInfo
+from pianofarm_common.precision import Precision
 from pianofarm_common.renders import RenderOptions
 from pianofarm_worker.synth.stream import Stream
 
@@ -30,8 +31,20 @@ class Rendering:
     dropped_notes: int  #: notes the model had no voice for
 
 
+@dataclass(frozen=True)
+class BatchRequest:
+    """One of several performances to render; the arguments of `Piano.render`."""
+
+    performance: Performance
+    options: RenderOptions
+    seed: int
+
+
 class Piano(ABC):
     """A loaded model, ready to render."""
+
+    #: Pieces that `render_batch` works on side by side; 1: it gains nothing over `render`.
+    batch_size: int = 1
 
     def __init__(self, info: ModelInfo) -> None:
         self.info = info
@@ -50,6 +63,26 @@ class Piano(ABC):
             Anything `progress` raises.
         """
 
+    def render_batch(self, requests: Sequence[BatchRequest], *, progress: Progress | None = None) -> list[Rendering]:
+        """Render several performances; the renderings come in the order asked for, each with the bytes that `render` gives.
+
+        Args:
+            requests: of any lengths.
+            progress: called with the part of the whole that is done.
+
+        Raises:
+            What `render` raises for one of them; then there is none of the others either.
+        """
+        return [
+            self.render(
+                request.performance,
+                request.options,
+                seed=request.seed,
+                progress=None if progress is None else part_of(progress, number, 1, len(requests)),
+            )
+            for number, request in enumerate(requests)
+        ]
+
     def stream(self, *, piano: int | None = None, block_ms: int = 8, seed: int = 0) -> Stream:
         """Play it live: push events into the stream, pull blocks of sound.
 
@@ -64,13 +97,27 @@ class Piano(ABC):
         raise BadOption(f"{self.info.name} cannot be played live (piano={piano}, block_ms={block_ms}, seed={seed})")
 
 
-def load(info: ModelInfo, *, backend: str = "tensorflow", n_threads: int = 1) -> Piano:
+def part_of(progress: Progress, n_before: int, n_now: int, n_all: int) -> Progress:
+    """The progress of `n_now` pieces as a part of that of all `n_all`, `n_before` being done."""
+    return lambda part: progress((n_before + n_now * part) / n_all)
+
+
+def load(
+    info: ModelInfo,
+    *,
+    backend: str = "tensorflow",
+    n_threads: int = 1,
+    batch_size: int | None = None,
+    precision: Precision = "float32",
+) -> Piano:
     """Load a model of the catalogue.
 
     Args:
         info: the model, from `pianofarm_common.models.find_model`.
         backend: "tensorflow" or "jax"; decided once a process, before the first model is loaded.
         n_threads: threads that share one render, where the model can; no byte of the audio depends on it.
+        batch_size: pieces that `Piano.render_batch` works on side by side, where the model can; None: as the device likes.
+        precision: of what the network's products take, where the model has one; see docs/precision.md.
 
     Raises:
         BadModel: the weights do not fit the architecture, or the architecture is unknown.
@@ -86,7 +133,7 @@ def load(info: ModelInfo, *, backend: str = "tensorflow", n_threads: int = 1) ->
         choose(backend, n_threads=1)
         from pianofarm_worker.synth.published.piano import PublishedPiano
 
-        return PublishedPiano(info, n_threads=n_threads)
+        return PublishedPiano(info, n_threads=n_threads, batch_size=batch_size, precision=precision)
     raise BadModel(
         f"{info.path}: unknown architecture {info.architecture!r} (known: house, dafx22, maestro-v2, enstdkcl)"
     )

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from pianofarm_worker.synth.backend import bind, to_device, to_numpy
+from pianofarm_worker.synth.backend import bind, product, to_device, to_numpy
 from pianofarm_worker.synth.published.configs import PublishedConfig
 from pianofarm_worker.synth.published.layers import Weights, dense, gru, layer_norm, leaky, stack, sums
 
@@ -18,7 +18,9 @@ _Array = NDArray[np.float32]
 class ContextNetwork:
     """The context of one piano of a model."""
 
-    def __init__(self, config: PublishedConfig, weights: dict[str, _Array], piano: int) -> None:
+    def __init__(
+        self, config: PublishedConfig, weights: dict[str, _Array], piano: int, kernel_dtype: str = "float32"
+    ) -> None:
         film = config.context.kind == "film"
         self.normalizes = not film  #: whether the output needs the moments of the whole performance
         self._hears_notes = config.context.kind != "pedal"
@@ -28,15 +30,15 @@ class ContextNetwork:
         used = {name: w for name, w in weights.items() if name.startswith("context/")}
         pianos = used.pop("context/piano", np.zeros((config.n_pianos, 0), np.float32))
         used.update((_film if film else _fold)(used, pianos[piano]))
-        self.weights = to_device(used)  #: the first argument of `program`
+        self.weights = to_device(used, kernel_dtype)  #: the first argument of `program`
         #: (weights, heard, pedal, state) -> what `run` returns: the program itself, for a larger one.
         #: As `scan` it takes another loop than the backend's.
         self.program = self._run_film if film else self._run_normalized
         self._run = bind(self.program, self.weights)
 
-    def initial_state(self) -> Any:
+    def initial_state(self, n_pieces: int = 1) -> Any:
         """The state before the first frame."""
-        return np.zeros((1, self._n_units), np.float32)
+        return np.zeros((n_pieces, self._n_units), np.float32)
 
     def run(self, notes: _Array, pedal: _Array, state: Any) -> tuple[_Array, _Array, Any]:
         """One chunk.
@@ -45,37 +47,39 @@ class ContextNetwork:
             notes: [n_frames, n_voices, 2], active pitch 0..127 and onset velocity 0..1.
             pedal: [n_frames, 4], 0..1.
             state: of the chunk before, or `initial_state()`.
+            Several pieces at once: notes and pedal with an axis of pieces after that of frames, and a state of as many.
 
         Returns:
             q [n_frames, n_context], where nothing is normalised the context itself; sums [n_frames, 1, 2]; the new state.
+            Of several pieces: [n_frames, n_pieces, n_context] and [n_frames, n_pieces, 2].
         """
         q, totals, state = self._run(self.heard(notes), pedal, state)
         return to_numpy(q), to_numpy(totals), state
 
     def heard(self, notes: _Array) -> _Array:
-        """What the network reads of the notes [n_frames, n_voices, 2]: [n_frames, n_inputs], scaled; none where it is deaf."""
+        """What the network reads of the notes [..., n_voices, 2]: [..., n_inputs], scaled; none where it is deaf."""
         if not self._hears_notes:
-            return np.zeros((len(notes), 0), np.float32)
+            return np.zeros((*notes.shape[:-2], 0), np.float32)
         scaled: _Array = (notes / np.array([self._pitch_divisor, 1.0], np.float32)).astype(np.float32)
-        return scaled.reshape(len(notes), -1)
+        return scaled.reshape(*notes.shape[:-2], -1)
 
     def _run_normalized(self, weights: Weights, notes: Any, pedal: Any, state: Any, scan: Any = ops.scan) -> Any:
         x = leaky(dense(ops.concatenate([notes, pedal], axis=-1), weights, "context/dense"))
 
         def step(carry: Any, x_t: Any) -> Any:
-            state = gru(x_t[None, :], carry[-1], weights, "context/gru")
-            carry = ops.matmul(state, weights["context/out/kernel"]), sums(state), state
+            state = gru(_rows(x_t), carry[-1], weights, "context/gru")
+            carry = product(state, weights["context/out/kernel"]), sums(state), state
             return carry, carry
 
-        last, frames = scan(step, (ops.zeros((1, self._n_out)), ops.zeros((1, 2)), state), x)
-        return frames[0][:, 0], frames[1], last[-1]
+        last, frames = scan(step, (*self._empty(state), state), x)
+        return _as_given(frames[0], pedal), frames[1], last[-1]
 
     def _run_film(self, weights: Weights, notes: Any, pedal: Any, state: Any, scan: Any = ops.scan) -> Any:
         # Everything inside the scan, where a frame's arithmetic cannot depend on how many frames a chunk has.
         def step(carry: Any, x_t: Any) -> Any:
             heads = [
-                stack(x_t[0][None], weights, "context/notes", 2),
-                stack(x_t[1][None], weights, "context/pedals", 2),
+                stack(_rows(x_t[0]), weights, "context/notes", 2),
+                stack(_rows(x_t[1]), weights, "context/pedals", 2),
             ]
             x = leaky(dense(ops.concatenate(heads, axis=-1), weights, "context/dense"))
             state = gru(x, carry[-1], weights, "context/gru")
@@ -84,9 +88,21 @@ class ContextNetwork:
             carry = y, sums(y), state
             return carry, carry
 
-        empty = ops.zeros((1, self._n_out)), ops.zeros((1, 2))
-        last, frames = scan(step, (*empty, state), (notes, pedal))
-        return frames[0][:, 0], frames[1], last[-1]
+        last, frames = scan(step, (*self._empty(state), state), (notes, pedal))
+        return _as_given(frames[0], pedal), frames[1], last[-1]
+
+    def _empty(self, state: Any) -> tuple[Any, Any]:
+        return ops.zeros((state.shape[0], self._n_out)), ops.zeros((state.shape[0], 2))
+
+
+def _rows(frame: Any) -> Any:
+    """One frame of one piece [n] as a row, [1, n]; of several it has them."""
+    return frame if len(frame.shape) == 2 else frame[None]
+
+
+def _as_given(context: Any, pedal: Any) -> Any:
+    """Context [n_frames, n_pieces, n_out] without the axis of pieces, where the pedal has none."""
+    return context if len(pedal.shape) == 3 else context[:, 0]
 
 
 def _fold(weights: dict[str, _Array], embedding: _Array) -> dict[str, _Array]:

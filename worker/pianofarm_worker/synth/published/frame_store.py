@@ -13,13 +13,13 @@ from numpy.typing import DTypeLike, NDArray
 from pianofarm_common.errors import DiskFull
 
 #: Held in memory up to this size: half a minute of the raw controls of dafx22. What comes after goes to a file.
-_MEMORY_BYTES = 40_000_000
+MEMORY_BYTES = 40_000_000
 
 
 class FrameStore:
     """A long array [n_frames, ...] that need not fit in memory. Use it as a context manager: that removes the file."""
 
-    def __init__(self, frame_shape: tuple[int, ...], dtype: DTypeLike, *, memory_bytes: int = _MEMORY_BYTES) -> None:
+    def __init__(self, frame_shape: tuple[int, ...], dtype: DTypeLike, *, memory_bytes: int = MEMORY_BYTES) -> None:
         self._frame_shape, self._dtype = frame_shape, np.dtype(dtype)
         self._frame_bytes = int(np.prod(frame_shape)) * self._dtype.itemsize
         self._room_bytes = memory_bytes

@@ -1,13 +1,13 @@
 """One piano of a published model, from conditioning arrays to blocks of dry and wet audio, in bounded memory.
 
 Puts networks and synthesizers together; knows no MIDI, no files and no options. Two passes where the model normalises by the
-moments of the whole performance (the raw controls wait in a `FrameStore`), one where it does not.
+moments of the whole performance (the raw controls wait in `HeldControls`), one where it does not.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,10 +21,12 @@ from pianofarm_worker.synth.blocks import Reblock
 from pianofarm_worker.synth.noise import FilteredNoise
 from pianofarm_worker.synth.partials import PartialTables
 from pianofarm_worker.synth.piano import Progress
+from pianofarm_worker.synth.published.batch import Batch, Piece
 from pianofarm_worker.synth.published.configs import PublishedConfig
 from pianofarm_worker.synth.published.context import ContextNetwork
 from pianofarm_worker.synth.published.controls import Controls
-from pianofarm_worker.synth.published.frame_store import FrameStore
+from pianofarm_worker.synth.published.frame_store import MEMORY_BYTES
+from pianofarm_worker.synth.published.held_controls import HeldControls, unscaled
 from pianofarm_worker.synth.published.live_network import LiveNetwork
 from pianofarm_worker.synth.published.moments import Moments
 from pianofarm_worker.synth.published.monophonic import MonophonicNetwork, RawControls
@@ -73,10 +75,11 @@ class Instrument:
         chunk_frames: int = CHUNK_FRAMES,
         rounded: bool = False,
         n_threads: int = 1,
+        n_places: int = 1,
     ) -> None:
         self._config, self._weights, self._chunk = config, weights, chunk_frames
-        self._rounded, self._n_threads = rounded, n_threads
-        self._context = ContextNetwork(config, weights, piano)
+        self._rounded, self._n_threads, self._n_places = rounded, n_threads, n_places
+        self._context = ContextNetwork(config, weights, piano, monophonic.kernel_dtype)
         self._monophonic = monophonic
         tuning = tuning_tables(config, weights, piano)
         self._controls = Controls(config, tuning)
@@ -122,6 +125,55 @@ class Instrument:
         with ThreadPoolExecutor(self._n_threads + 1, thread_name_prefix="instrument") as pool:
             yield from self._blocks(notes, pedal, seed, n_counted, progress or _ignore, pool)
 
+    def batch(self, pieces: Sequence[Piece], progress: Progress | None = None) -> Iterator[Iterator[Block]]:
+        """Render several pieces, at most as many as there are places, their networks in one batch.
+
+        What a piece gives depends neither on the others nor on its place. Held in memory: conditioning and context of all pieces,
+        their raw controls up to 40 MB together (what comes after waits in temporary files), and one chunk of the batch.
+
+        Returns:
+            The blocks of each piece in turn, as `blocks` gives them; take all of one before the next.
+        """
+        report = progress or _ignore
+        pitches = [
+            extend_pitch(piece.notes[..., 0], float(self._weights["release_s"]), self._config.frame_rate_hz)
+            for piece in pieces
+        ]
+        batch = Batch(
+            self._config,
+            self._weights,
+            self._context,
+            self._monophonic,
+            n_places=self._n_places,
+            chunk_frames=self._chunk,
+        )
+        contexts = batch.contexts(pieces, _scaled(report, 0.0, _CONTEXT_PART))
+        n_frames = sum(len(piece.notes) for piece in pieces)
+        n_done, networks_end = 0, _CONTEXT_PART + _MONOPHONIC_PART
+        done = _scaled(report, _CONTEXT_PART, networks_end)
+        with contextlib.ExitStack() as stack:
+            held = [
+                stack.enter_context(
+                    HeldControls(
+                        self._config,
+                        self._weights,
+                        n_counted=piece.n_counted,
+                        memory_bytes=MEMORY_BYTES // self._n_places,
+                    )
+                )
+                for piece in pieces
+            ]
+            for chunks in batch.raw(pieces, pitches, contexts):
+                for controls, chunk in zip(held, chunks, strict=True):
+                    controls.append(chunk)
+                    n_done += len(chunk.q)
+                done(n_done / n_frames)
+            part = (1.0 - networks_end) / len(pieces)
+            for number, (piece, pitch, controls) in enumerate(zip(pieces, pitches, held, strict=True)):
+                start = networks_end + part * number
+                yield self._second_pass(controls, pitch, piece.seed, _scaled(report, start, start + part), None)
+        report(1.0)
+
     def _blocks(
         self,
         notes: _Array,
@@ -137,9 +189,9 @@ class Instrument:
         if self._monophonic.normalizes:
             yield from self._two_passes(raw, pitch, seed, n_counted, report, pool)
         else:
-            scale = np.ones((self._config.n_voices, 1), np.float32), np.zeros((self._config.n_voices, 1), np.float32)
             done = _scaled(report, _CONTEXT_PART, 1.0)
-            yield from self._synthesize(self._scale(raw, pitch, *scale), len(notes), seed, done, pool)
+            scaled = self._scale(raw, pitch, *unscaled(self._config.n_voices))
+            yield from self._synthesize(scaled, len(notes), seed, done, pool)
         report(1.0)
 
     def _run_context(self, notes: _Array, pedal: _Array, n_counted: int | None, report: Progress) -> _Array:
@@ -187,24 +239,23 @@ class Instrument:
         report: Progress,
         pool: Executor | None,
     ) -> Iterator[Block]:
-        config = self._config
-        moments = Moments(self._weights, "mono", n_counted=n_counted)
-        steps: list[_Array] = []
-        done = _scaled(report, _CONTEXT_PART, _CONTEXT_PART + _MONOPHONIC_PART)
-        with FrameStore((config.n_voices, config.n_controls), np.int16) as store:
+        networks_end = _CONTEXT_PART + _MONOPHONIC_PART
+        done = _scaled(report, _CONTEXT_PART, networks_end)
+        with HeldControls(self._config, self._weights, n_counted=n_counted) as held:
             n_done = 0
             for chunk in raw:
-                store.append(chunk.q)
-                steps.append(chunk.step)
-                moments.add(chunk.sums)
+                held.append(chunk)
                 n_done += len(chunk.q)
                 done(n_done / len(pitch))
-            if not steps:
-                return
-            store.rewind()
-            done = _scaled(report, _CONTEXT_PART + _MONOPHONIC_PART, 1.0)
-            scaled = self._scale(_stored(store, np.concatenate(steps)), pitch, *moments.affine())
-            yield from self._synthesize(scaled, len(pitch), seed, done, pool)
+            yield from self._second_pass(held, pitch, seed, _scaled(report, networks_end, 1.0), pool)
+
+    def _second_pass(
+        self, held: HeldControls, pitch: NDArray[np.uint8], seed: int, report: Progress, pool: Executor | None
+    ) -> Iterator[Block]:
+        if held.is_empty:
+            return
+        scaled = self._scale(held.read(BLOCK_FRAMES), pitch, *held.affine())
+        yield from self._synthesize(scaled, len(pitch), seed, report, pool)
 
     def _scale(
         self, raw: Iterator[RawControls], pitch: NDArray[np.uint8], factor: _Array, offset: _Array
@@ -259,13 +310,6 @@ def _padded(frames: NDArray[_T], n: int) -> NDArray[_T]:
     if len(frames) == n:
         return frames
     return np.concatenate([frames, np.zeros((n - len(frames), *frames.shape[1:]), frames.dtype)])
-
-
-def _stored(store: FrameStore, step: _Array) -> Iterator[RawControls]:
-    for start in range(0, len(step), BLOCK_FRAMES):
-        q = store.read(BLOCK_FRAMES)
-        rows = step[start : start + BLOCK_FRAMES]
-        yield RawControls(q, rows, np.zeros((*rows.shape, 2), np.float32))
 
 
 def _reblocked(raw: Iterator[RawControls]) -> Iterator[RawControls]:

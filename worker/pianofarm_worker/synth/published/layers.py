@@ -6,6 +6,8 @@ from typing import Any
 
 from keras import ops
 
+from pianofarm_worker.synth.backend import product
+
 #: Named tensors of the backend.
 Weights = dict[str, Any]
 
@@ -20,7 +22,7 @@ def leaky(x: Any) -> Any:
 
 def dense(x: Any, weights: Weights, name: str) -> Any:
     """X [..., n_in] -> [..., n_out]."""
-    return ops.matmul(x, weights[f"{name}/kernel"]) + weights[f"{name}/bias"]
+    return product(x, weights[f"{name}/kernel"]) + weights[f"{name}/bias"]
 
 
 def layer_norm(x: Any, weights: Weights, name: str) -> Any:
@@ -42,8 +44,8 @@ def gru(x: Any, state: Any, weights: Weights, name: str) -> Any:
 
     Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", EMNLP 2014.
     """
-    given = ops.matmul(x, weights[f"{name}/kernel"]) + weights[f"{name}/bias"][0]
-    kept = ops.matmul(state, weights[f"{name}/recurrent_kernel"]) + weights[f"{name}/bias"][1]
+    given = product(x, weights[f"{name}/kernel"]) + weights[f"{name}/bias"][0]
+    kept = product(state, weights[f"{name}/recurrent_kernel"]) + weights[f"{name}/bias"][1]
     n = state.shape[-1]
     update = ops.sigmoid(given[:, :n] + kept[:, :n])
     reset = ops.sigmoid(given[:, n : 2 * n] + kept[:, n : 2 * n])

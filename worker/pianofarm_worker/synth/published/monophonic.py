@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from pianofarm_worker.synth.backend import bind, to_device, to_numpy
+from pianofarm_worker.synth.backend import bind, product, to_device, to_numpy
 from pianofarm_worker.synth.published.configs import PublishedConfig
 from pianofarm_worker.synth.published.layers import Weights, dense, gru, leaky, stack, sums
 
@@ -60,7 +60,8 @@ def heard(notes: _Array, pitch: NDArray[np.uint8]) -> _Array:
 class MonophonicNetwork:
     """The network that drives the voices of a model, the same for every piano."""
 
-    def __init__(self, config: PublishedConfig, weights: dict[str, _Array]) -> None:
+    def __init__(self, config: PublishedConfig, weights: dict[str, _Array], kernel_dtype: str = "float32") -> None:
+        self.kernel_dtype = kernel_dtype
         self.normalizes = config.monophonic.normalize  #: whether the output needs the moments of the whole performance
         self._n_layers = config.monophonic.n_layers
         self._n_units = config.monophonic.n_gru
@@ -72,8 +73,8 @@ class MonophonicNetwork:
         stacks = config.monophonic.kind == "stacks"
         if not stacks:
             kernel = weights["mono/dense/kernel"]
-            used["mono/dense/notes"], used["mono/dense/kernel"] = kernel[:3], kernel[3:]
-        self.weights = to_device(used)  #: the first argument of `program`
+            used["mono/dense/notes/kernel"], used["mono/dense/kernel"] = kernel[:3], kernel[3:]
+        self.weights = to_device(used, kernel_dtype)  #: the first argument of `program`
         #: (weights, heard, context, state) -> (q, step, sums, state): the program itself, for a larger one.
         #: As `scan` it takes another loop than the backend's.
         self.program = self._run_stacks if stacks else self._run_dense
@@ -89,7 +90,8 @@ class MonophonicNetwork:
         Args:
             notes: [n_frames, n_voices, 2], active pitch 0..127 and onset velocity 0..1.
             pitch: [n_frames, n_voices], the active pitch prolonged by the release.
-            context: [n_frames, n_context].
+            context: [n_frames, n_context], shared by all voices; or [n_frames, n_pieces, n_context], where the voices
+                are those of one piece after the other.
             state: of the chunk before, or `initial_state()`.
         """
         q, step, totals, state = self._run(heard(notes, pitch), context, state)
@@ -99,7 +101,7 @@ class MonophonicNetwork:
         base = dense(context, weights, "mono/dense")
 
         def step(carry: Any, x_t: Any) -> Any:
-            x = leaky(ops.matmul(x_t[0], weights["mono/dense/notes"]) + x_t[1])
+            x = leaky(product(x_t[0], weights["mono/dense/notes/kernel"]) + _for_rows(x_t[1], x_t[0].shape[0]))
             state = gru(x, carry[-1], weights, "mono/gru")
             y = leaky(dense(state, weights, "mono/after"))
             carry = (*self._out(y, weights), state)
@@ -113,8 +115,8 @@ class MonophonicNetwork:
         def step(carry: Any, x_t: Any) -> Any:
             pitch = stack(x_t[0][:, :1], weights, "mono/pitch", n)
             notes = stack(x_t[0][:, 1:], weights, "mono/notes", n)
-            shared = stack(x_t[1][None], weights, "mono/context", n)
-            x = ops.concatenate([pitch, notes, ops.broadcast_to(shared, notes.shape)], axis=-1)
+            shared = stack(x_t[1] if len(x_t[1].shape) == 2 else x_t[1][None], weights, "mono/context", n)
+            x = ops.concatenate([pitch, notes, _for_rows(shared, notes.shape[0])], axis=-1)
             state = gru(x, carry[-1], weights, "mono/gru")
             y = stack(ops.concatenate([x, state], axis=-1), weights, "mono/after", n)
             carry = (*self._out(y, weights), state)
@@ -126,7 +128,7 @@ class MonophonicNetwork:
         """The last layer of one frame: q, step, sums."""
         if not self.normalizes:
             return dense(y, weights, "mono/out"), ops.ones(y.shape[:1]), sums(y)
-        q = ops.matmul(y, weights["mono/out/kernel"])
+        q = product(y, weights["mono/out/kernel"])
         step = ops.maximum(ops.max(ops.abs(q), axis=-1), 1e-30) / _LARGEST
         return ops.cast(ops.round(q / step[:, None]), "int16"), step, sums(y)
 
@@ -137,3 +139,11 @@ class MonophonicNetwork:
         carry = q, ops.zeros((n_voices,)), ops.zeros((n_voices, 2)), state
         last, frames = scan(step, carry, xs)
         return frames[0], frames[1], frames[2], last[-1]
+
+
+def _for_rows(shared: Any, n_rows: int) -> Any:
+    """What the voices of each piece share, [n_pieces, n], for every row [n_rows, n]; a vector [n] is for all as it is."""
+    if len(shared.shape) == 1:
+        return shared
+    n_pieces, n = shared.shape
+    return ops.broadcast_to(shared, (n_rows, n)) if n_pieces == 1 else ops.repeat(shared, n_rows // n_pieces, axis=0)
