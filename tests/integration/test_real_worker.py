@@ -27,7 +27,9 @@ def worker(settings: Settings, tmp_path: Path) -> Iterator[Process]:
     process.kill()
 
 
-def test_the_farm_makes_the_same_bytes_as_this_process(worker: Process, settings: Settings, ledger: Ledger, tmp_path: Path) -> None:
+def test_the_farm_makes_the_same_bytes_as_this_process(
+    worker: Process, settings: Settings, ledger: Ledger, tmp_path: Path
+) -> None:
     score = midi(60, 64, 67)
     with Farm(settings) as farm:
         job = farm.submit(score)
