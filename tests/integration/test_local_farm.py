@@ -123,6 +123,17 @@ def test_a_second_up_changes_nothing_and_down_stops_everything_once(local):
     assert local.down() is False
 
 
+def test_a_farm_is_known_as_soon_as_it_is_up_and_a_killed_supervisor_is_not_taken_for_it(local):
+    local.folder.make()
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        local.folder.status.write_text(json.dumps({"pid": bystander.pid, "programs": {}}))
+        assert local.up(Settings.load(), no_workers, flower=False)
+        assert [program.name for program in local.programs()] == ["redis", "storage"]
+        assert local.down() is True
+        assert bystander.poll() is None
+        bystander.kill()
+
+
 def test_what_was_stored_is_there_after_a_restart_on_the_same_ports_with_the_same_credentials(local):
     settings = up(local)
     with redis.Redis.from_url(settings.redis_url.get_secret_value()) as client:

@@ -61,7 +61,7 @@ class LocalFarm:
         return read_facts(self.folder)
 
     def programs(self) -> list[RunningProgram]:
-        """What the supervisor runs now, in the order of starting; empty when the farm is down."""
+        """What the supervisor runs now, in the order of starting; empty when the farm was stopped."""
         try:
             status = json.loads(self.folder.status.read_text())
         except (OSError, ValueError):
@@ -72,7 +72,7 @@ class LocalFarm:
         ]
 
     def up(self, settings: Settings, workers: Workers, *, flower: bool = True, attached: bool = False) -> bool:
-        """Start the farm in the background; False where it is up already. Does not wait until it answers.
+        """Start the farm in the background; False where it is up already. Does not wait until its programs answer.
 
         Args:
             settings: decide ports.
@@ -82,6 +82,7 @@ class LocalFarm:
 
         Raises:
             BadSettings: the state folder cannot be written, or packages are missing.
+            ServiceUnavailable: the supervisor ended at once; names its log.
         """
         lock = self._lock()
         if lock is None:
@@ -109,6 +110,11 @@ class LocalFarm:
             supervisor.stdin.close()
             # Not ours to wait for: it is meant to outlive this process.
             supervisor.returncode = 0
+        try:
+            self.wait_for("the supervisor", self.folder.status.is_file, program="supervisor", timeout_s=30.0)
+        except BaseException:
+            self.down()
+            raise
         return True
 
     def start_deferred(self) -> None:
@@ -199,6 +205,8 @@ class LocalFarm:
         except BlockingIOError:
             lock.close()
             return None
+        # A supervisor that was killed left it: its process id may be somebody else's by now.
+        self.folder.status.unlink(missing_ok=True)
         return lock
 
     def _supervisor_pid(self) -> int:
