@@ -110,6 +110,14 @@ def test_some_failures_are_exit_code_1_and_the_others_are_delivered(pianofarm, t
     assert sorted(os.listdir("audio")) == ["deep", "one.wav"]
 
 
+def test_a_name_that_leads_to_nothing_says_what_was_submitted_before_it(pianofarm, monkeypatch):
+    monkeypatch.setattr("pianofarm.client.CHUNK", 1)
+    pianofarm("submit", "scores/one.mid", "scores/deep", "missing.mid", code=2)
+    assert "missing.mid does not exist; the 1 submitted before it are batch" in pianofarm.err
+    batch = pianofarm.err.split("batch ")[1].split()[0]
+    pianofarm("watch", batch)
+
+
 def test_names_come_from_standard_input(pianofarm, monkeypatch):
     class Input:
         buffer = io.BytesIO(b"scores/one.mid\nscores/deep\n")

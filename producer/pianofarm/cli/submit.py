@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pianofarm.cli import options as shared
+from pianofarm_common.errors import NotFound, Permanent, PianofarmError
 
 if TYPE_CHECKING:
+    from pianofarm.client import Farm
     from pianofarm.handles import Batch
 
 
@@ -89,7 +91,12 @@ def submit(
 
             give(farm.settings, "batch", batch_id, price_as_worker_s(budget, farm.settings))
         try:
-            batch = farm.submit_many(found, model=model, options=given, priority=priority, owner=owner, batch=batch_id)
+            try:
+                batch = farm.submit_many(
+                    found, model=model, options=given, priority=priority, owner=owner, batch=batch_id
+                )
+            except PianofarmError as error:
+                raise _with_what_goes_on(error, farm, batch_id) from None
             if not batch.jobs:
                 raise batch.rejected[0].error if len(batch.rejected) == 1 else _all_rejected(batch)
             _show(batch, as_json=json)
@@ -109,6 +116,19 @@ def submit(
             )
             raise
     raise typer.Exit(code)
+
+
+def _with_what_goes_on(error: PianofarmError, farm: Farm, batch_id: str) -> PianofarmError:
+    """The error, and where to find what was submitted before it; the farm goes on with that."""
+    try:
+        accepted = f"the {farm.batch(batch_id).status().total} submitted before it are"
+    except NotFound:
+        return error
+    except PianofarmError:
+        if isinstance(error, Permanent):
+            return error
+        accepted = "what was accepted before, if anything, is"
+    return type(error)(f"{error}; {accepted} batch {batch_id} (for 'pianofarm watch' and 'pianofarm cancel')")
 
 
 def _all_rejected(batch: Batch) -> Exception:
