@@ -91,25 +91,28 @@ class PublishedStream(Stream):
 
 
 def _settled(parts: LiveParts) -> NDArray[np.float32]:
-    """Play silence, then the built-in performance."""
+    """Play the built-in performance for its moments, then silence with them, in which the networks come to rest.
+
+    Silence before there are moments would not do: the voices' network does not forget for many seconds what it heard first, and a
+    stream that had heard a context normalised by no moments was 7 dB too quiet for as long as it was listened to.
+    """
     config, network = parts.config, parts.network
-    silence, queue = EventQueue(), EventQueue()
-    for event in _built_in():
-        queue.push(event, 0.0)
 
-    def notes() -> LiveNotes:
-        return LiveNotes(config.n_voices, parts.release_s, config.frame_rate_hz)
-
-    at_rest, player, state = notes(), notes(), network.initial_state()
-    for _ in range(0, int(_WARM_UP_S * config.frame_rate_hz), _SETTLE_FRAMES):
+    def play(state: Any, events: list[Event], duration_s: float, *, counts: bool) -> Any:
+        notes, queue = LiveNotes(config.n_voices, parts.release_s, config.frame_rate_hz), EventQueue()
+        for event in events:
+            queue.push(event, 0.0)
         gains = np.zeros((_SETTLE_FRAMES, 2), np.float32)
-        _, _, state = network.run(*at_rest.frames(silence, _SETTLE_FRAMES), gains, state)
-    rest = state
-    for first in range(0, int(_BUILT_IN_S * config.frame_rate_hz), _SETTLE_FRAMES):
-        counted = np.arange(first + 1, first + _SETTLE_FRAMES + 1, dtype=np.float32)
-        gains = np.repeat(np.float32(1) / counted[:, None], 2, axis=1)
-        _, _, state = network.run(*player.frames(queue, _SETTLE_FRAMES), gains, state)
-    return network.starting_state(rest, state)
+        for first in range(0, int(duration_s * config.frame_rate_hz), _SETTLE_FRAMES):
+            if counts:
+                gains[:] = np.float32(1) / np.arange(first + 1, first + _SETTLE_FRAMES + 1, dtype=np.float32)[:, None]
+            _, _, state = network.run(*notes.frames(queue, _SETTLE_FRAMES), gains, state)
+        return state
+
+    at_zero = network.initial_state()
+    played = play(at_zero, _built_in(), _BUILT_IN_S, counts=True)
+    at_rest = play(network.starting_state(at_zero, played), [], _WARM_UP_S, counts=False)
+    return network.starting_state(at_rest, played)
 
 
 def _built_in() -> list[Event]:
