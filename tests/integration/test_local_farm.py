@@ -236,6 +236,18 @@ def sweeper_only(folder: StateFolder) -> tuple[Program, ...]:
     return (sweeper(folder),)
 
 
+@pytest.mark.parametrize(
+    ("variable", "address"), [("REDIS_URL", "redis://127.0.0.1:1/0"), ("S3_ENDPOINT", "http://127.0.0.1:1")]
+)
+def test_a_service_of_the_user_that_does_not_answer_is_named_by_its_address(local, monkeypatch, variable, address):
+    monkeypatch.setenv(f"PIANOFARM_{variable}", address)
+    monkeypatch.setenv("PIANOFARM_S3_ACCESS_KEY", "a")
+    monkeypatch.setenv("PIANOFARM_S3_SECRET_KEY", "b")
+    assert local.up(Settings.load(), no_workers, flower=False)
+    with pytest.raises(ServiceUnavailable, match=r"127\.0\.0\.1:1\b.* does not answer"):
+        wait_for_services(local)
+
+
 def test_a_program_that_cannot_start_is_named_with_its_last_words(local):
     def broken(folder: StateFolder) -> tuple[Program, ...]:
         argv = (sys.executable, "-c", "import sys; sys.exit('no such device')")
