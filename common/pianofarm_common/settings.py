@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pianofarm_common.errors import BadSettings
+from pianofarm_common.precision import Precision
 
 #: The file in the state folder that `pianofarm up` writes and `Settings.load` reads.
 FARM_ENV_FILE = "farm.env"
@@ -51,6 +52,9 @@ class Settings(BaseSettings):
     # Synthesis
     model: str = Field(default="default", description="Model used when a request names none.")
     backend: Literal["tensorflow", "jax"] = Field(default="tensorflow", description="Array library that synthesizes.")
+    precision: Precision = Field(
+        default="float32", description="What the products of a network take; another one makes other renders."
+    )
     threads_per_worker: int = Field(default=1, ge=0, le=256, description="CPU threads a worker computes with; 0: all.")
 
     # Limits on MIDI, checked before anything is allocated

@@ -30,6 +30,7 @@ from pianofarm_common.errors import Permanent
 from pianofarm_common.ledger import BatchStatus, Event, JobRequest, JobStatus, new_id
 from pianofarm_common.midi import MidiLimits, Performance
 from pianofarm_common.models import ModelInfo
+from pianofarm_common.precision import engine_for
 from pianofarm_common.queue import publish_tickets
 from pianofarm_common.renders import PriorityClass, RenderOptions, RenderSpec, State
 from pianofarm_common.settings import Settings
@@ -223,6 +224,7 @@ class _Run:
         self._farm = farm
         self._services = farm.services
         self._model = model or farm.settings.model
+        self._precision = farm.settings.precision
         self._options, self._priority, self._owner = options, priority, owner
         self._models: dict[str, ModelInfo] = {}
         self._limits = MidiLimits.from_settings(farm.settings)
@@ -254,6 +256,7 @@ class _Run:
             model_digest=model.digest,
             model_name=model.name,
             options=options,
+            engine=engine_for(model.architecture, self._precision),
             audio_s=min(duration_s, options.duration_s or duration_s),
         )
         owner = self._owner if item.owner is None else item.owner

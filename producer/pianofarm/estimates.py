@@ -12,6 +12,7 @@ from pianofarm_common.errors import NotFound, Permanent
 from pianofarm_common.ledger import Depth
 from pianofarm_common.ledger.census import CensusTaker
 from pianofarm_common.models import find_model
+from pianofarm_common.precision import engine_for
 from pianofarm_common.queue import CLASSES
 from pianofarm_common.renders import PriorityClass, RenderKey, RenderOptions, RenderSpec, State
 from pianofarm_common.speedometer import Speedometer
@@ -84,6 +85,7 @@ def _spec(farm: Farm, item: Submission, model: str, common: RenderOptions) -> Re
         model_digest=info.digest,
         model_name=info.name,
         options=options,
+        engine=engine_for(info.architecture, farm.settings.precision),
         audio_s=min(performance.duration_s, options.duration_s or performance.duration_s),
     )
 

@@ -68,7 +68,7 @@ def play(request: Request, settings: Settings, open_sink: Callable[[int, int, in
     from pianofarm_worker.synth.events import events_of
     from pianofarm_worker.synth.piano import load
 
-    stream = load(model, backend=backend).stream(
+    stream = load(model, backend=backend, precision=settings.precision).stream(
         piano=request.piano, block_ms=request.block_ms, seed=int(performance.sha256[:16], 16)
     )
     for event in events_of(performance):

@@ -14,6 +14,7 @@ from pianofarm.models import check_options, require_worker, resolve_model
 from pianofarm.submission import MidiSource, parse_options, read_source
 from pianofarm_common.errors import BadMidi, BadOption
 from pianofarm_common.midi import MidiLimits
+from pianofarm_common.precision import engine_for
 from pianofarm_common.renders import RenderSpec
 from pianofarm_common.settings import Settings
 
@@ -85,6 +86,7 @@ def render_file(request: Request, settings: Settings, progress: Callable[[float]
         model_digest=model.digest,
         model_name=model.name,
         options=options,
+        engine=engine_for(model.architecture, settings.precision),
         audio_s=min(performance.duration_s, options.duration_s or performance.duration_s),
     )
 
@@ -93,7 +95,7 @@ def render_file(request: Request, settings: Settings, progress: Callable[[float]
     from pianofarm_worker.synth.piano import load
 
     began = time.perf_counter()
-    piano = load(model, backend=backend)
+    piano = load(model, backend=backend, precision=settings.precision)
     loaded = time.perf_counter()
     rendering = piano.render(performance, options, seed=spec.seed, progress=progress)
     check(performance, rendering, options)

@@ -38,7 +38,7 @@ def render_chord(model: ModelInfo, settings: Settings) -> Trial:
     from pianofarm_worker.synth.piano import load
 
     began = time.perf_counter()
-    piano = load(model, backend=settings.backend)
+    piano = load(model, backend=settings.backend, precision=settings.precision)
     loaded = time.perf_counter()
     n_notes = len(CHORD)
     chord = Performance(

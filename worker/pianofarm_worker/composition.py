@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from celery import Celery, signals
@@ -19,7 +20,7 @@ from celery import Celery, signals
 from pianofarm_common.errors import PianofarmError
 from pianofarm_common.ledger import WorkerInfo
 from pianofarm_common.logs import configure, get_logger
-from pianofarm_common.models import ModelInfo
+from pianofarm_common.precision import Precision
 from pianofarm_common.queue import RENDER_TASK, make_app
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
@@ -46,17 +47,17 @@ class _Child:
     bench: Bench | None = None
 
 
-def compose(settings: Settings, load_piano: Callable[[ModelInfo], Piano] | None = None) -> Celery:
+def compose(settings: Settings, load_piano: Callable[..., Piano] | None = None) -> Celery:
     """A Celery app that renders.
 
     Args:
         settings: of this worker.
-        load_piano: makes a piano of a model; None: `synth.piano.load` on the backend of the settings. Tests of the
+        load_piano: makes a piano of a model, see `Shelf`; None: `synth.piano.load` on the backend of the settings. Tests of the
             farm give one that needs no array library.
     """
     app = make_app(settings)
     child, sign = _Child(), StopSign()
-    make_piano = load_piano or (lambda info: load(info, backend=settings.backend))
+    make_piano = load_piano or partial(load, backend=settings.backend)
 
     def setup_logging(**_: Any) -> None:
         configure(settings)
@@ -94,9 +95,7 @@ def compose(settings: Settings, load_piano: Callable[[ModelInfo], Piano] | None 
     return app
 
 
-def _open_bench(
-    app: Celery, settings: Settings, sign: StopSign, node: str, load_piano: Callable[[ModelInfo], Piano]
-) -> Bench:
+def _open_bench(app: Celery, settings: Settings, sign: StopSign, node: str, load_piano: Callable[..., Piano]) -> Bench:
     """Services of a child process, its pulse started and the default model on its way."""
     metrics = serve_metrics(settings, device_name())
     ledger = MeteredLedger.watched_by(metrics, settings)
@@ -114,13 +113,13 @@ def _open_bench(
     pulse.start()
     shelf = Shelf(store, settings.state_dir, load_piano)
     # Not in this thread: the pool kills a child that is not ready within seconds, and TensorFlow takes as long.
-    threading.Thread(target=_warm, args=(shelf, settings.model), name="warm", daemon=True).start()
+    threading.Thread(target=_warm, args=(shelf, settings.model, settings.precision), name="warm", daemon=True).start()
     workshop = MeteredMaker(Workshop(settings, store, shelf, worker=me.name), metrics, me.device, ledger.budgets)
     return Bench(app, ledger, pulse, sign, workshop)
 
 
-def _warm(shelf: Shelf, model: str) -> None:
+def _warm(shelf: Shelf, model: str, precision: Precision) -> None:
     try:
-        shelf.warm(model)
+        shelf.warm(model, precision)
     except PianofarmError as error:
         log.warning("default model not loaded", model=model, error=str(error))

@@ -12,6 +12,7 @@ from pathlib import Path
 from pianofarm_common.errors import BadModel, NotFound, UnknownModel
 from pianofarm_common.logs import get_logger
 from pianofarm_common.models import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, ModelInfo, find_model, read_model
+from pianofarm_common.precision import Precision, engine_for, precision_of
 from pianofarm_common.storage import BlobStore, model_object
 from pianofarm_worker.synth.piano import Piano
 
@@ -24,35 +25,41 @@ log = get_logger(__name__)
 class Shelf:
     """Pianos by digest, loaded at first use and kept, the least used dropped first."""
 
-    def __init__(self, store: BlobStore, state_dir: Path, load: Callable[[ModelInfo], Piano]) -> None:
-        """Args: `load` makes a piano of a model; `pianofarm_worker.synth.piano.load` in all but tests."""
+    def __init__(self, store: BlobStore, state_dir: Path, load: Callable[..., Piano]) -> None:
+        """Args: `load` makes a piano of a model; `pianofarm_worker.synth.piano.load` in all but tests.
+
+        It is called with the model, and with `precision` where that is not float32.
+        """
         self._store = store
         self._state_dir = state_dir
         self._load = load
-        self._pianos: OrderedDict[str, Piano] = OrderedDict()
+        self._pianos: OrderedDict[tuple[str, Precision], Piano] = OrderedDict()
         self._lock = threading.Lock()
 
-    def piano(self, digest: str) -> Piano:
-        """The piano of this digest.
+    def piano(self, digest: str, precision: Precision = "float32") -> Piano:
+        """The piano of this digest, its network computed in this precision.
 
         Raises:
             UnknownModel: not at hand, and not in the object store.
             BadModel: the folder or the stored model is damaged.
             ServiceUnavailable: the object store does not answer.
         """
+        shelved = digest, precision
         with self._lock:
-            if digest not in self._pianos:
+            if shelved not in self._pianos:
                 info = self._find(digest)
-                log.info("loading model", model=info.name, digest=digest[:12])
-                self._pianos[digest] = self._load(info)
+                log.info("loading model", model=info.name, digest=digest[:12], precision=precision)
+                asked = {} if precision == "float32" else {"precision": precision}
+                self._pianos[shelved] = self._load(info, **asked)
                 while len(self._pianos) > MAX_LOADED:
                     self._pianos.popitem(last=False)
-            self._pianos.move_to_end(digest)
-            return self._pianos[digest]
+            self._pianos.move_to_end(shelved)
+            return self._pianos[shelved]
 
-    def warm(self, name: str) -> None:
+    def warm(self, name: str, precision: Precision = "float32") -> None:
         """Load a model before it is asked for; raises as `piano` does."""
-        self.piano(find_model(name, self._state_dir).digest)
+        info = find_model(name, self._state_dir)
+        self.piano(info.digest, precision_of(engine_for(info.architecture, precision)))
 
     def _find(self, digest: str) -> ModelInfo:
         try:

@@ -10,6 +10,7 @@ from pianofarm_common.errors import BadMidi, NotFound
 from pianofarm_common.ledger import Claim
 from pianofarm_common.logs import get_logger
 from pianofarm_common.midi import MidiLimits, Performance, read_performance
+from pianofarm_common.precision import precision_of
 from pianofarm_common.renders import RenderOptions, RenderResult, RenderSpec
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import BlobStore, audio_object, dry_object, midi_object, sidecar_object
@@ -45,7 +46,7 @@ class Workshop:
             log.info("result of an earlier attempt found")
             return known
         performance = self._performance(spec)
-        piano = self._shelf.piano(spec.model_digest)
+        piano = self._shelf.piano(spec.model_digest, precision_of(spec.engine))
         hold.check()
         began = time.perf_counter()
         rendering = piano.render(performance, spec.options, seed=spec.seed, progress=hold.report)

@@ -97,9 +97,8 @@ class PublishedPiano(Piano):
         With a batch size above one their networks run side by side: those of a piano sorted by length, `batch_size` at a time.
         The bytes are those of `render` of each, whatever is beside it and in whatever order.
 
-        Memory, beside the renderings themselves and one chunk of the networks (at 250 frames and 16 voices 6 MB a place): for
-        the longest `batch_size` pieces of F frames in all, 1.3 kB F for conditioning, context, steps and moments; 40 MB of raw
-        controls, and 5 kB F in temporary files.
+        Memory beside the renderings: docs/precision.md counts it. It grows with the longest `batch_size` pieces by 0.3 kB a
+        frame and with all of them by 0.2 kB.
         """
         if self.batch_size == 1:
             return super().render_batch(requests, progress=progress)
@@ -197,6 +196,10 @@ class PublishedPiano(Piano):
         """
         instrument = self._instrument(piano)
         return instrument.blocks(notes, pedal, seed=seed, n_counted=n_counted, progress=progress)
+
+    def logits(self, notes: _Array, pedal: _Array, *, piano: int | None = None) -> _Array:
+        """What the networks say, [n_frames, n_voices, n_controls]; see `Instrument.logits`."""
+        return self._instrument(piano).logits(notes, pedal)
 
     def stream(self, *, piano: int | None = None, block_ms: int = 8, seed: int = 0) -> PublishedStream:
         """Play it live; see `Piano.stream`. The first of a piano and a length of blocks takes a second or two."""

@@ -9,7 +9,6 @@ from pianofarm_common.errors import BadOption, Cancelled
 from pianofarm_common.midi import Performance
 from pianofarm_common.renders import RenderOptions
 from pianofarm_worker.synth.piano import BatchRequest
-from pianofarm_worker.synth.published.batch import buckets
 from pianofarm_worker.synth.published.checkpoints import write_model
 
 from .conftest import SMALL, random_weights
@@ -117,5 +116,7 @@ def test_no_requests_give_no_renderings(piano):
 
 
 def test_a_batch_holds_pieces_of_similar_length():
+    from pianofarm_worker.synth.published.batch import buckets
+
     assert buckets([5, 90, 7, 80, 6], 2) == [[1, 3], [2, 4], [0]]
     assert buckets([], 4) == []
