@@ -111,5 +111,5 @@ def find_model(name: str, state_dir: Path) -> ModelInfo:
         raise UnknownModel(
             f"{name} holds no {CONFIG_FILE}: import a published checkpoint with 'pianofarm models import {name}'"
         )
-    names = ", ".join(["default", *(model.name for model in known)])
+    names = ", ".join(dict.fromkeys(["default", *(model.name for model in known)]))
     raise UnknownModel(f"no model {name!r}: known are {names}; 'pianofarm models import DIR' adds one")
