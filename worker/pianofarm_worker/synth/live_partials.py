@@ -1,8 +1,9 @@
 """The partials of a live piano: all voices in one matrix product a block. Numpy only; the conventions are those of `additive`.
 
-A voice keeps the grain basis of its pitch while it holds it, so that the basis of the whole piano is one matrix: what every
-voice sounds in a hop, summed, is a single product with it, of two rows a hop. Only the voice that changes its pitch is touched by
-hand. What it gives is what `additive.Additive` gives, but for rounding.
+The grain bases of the pitches that the voices hold, one below the other, are one matrix: what all of them sound in a hop is a
+single product of two rows with it. Partials above half the sample rate have no place in it, which is most of them. It is put
+together anew when a voice changes its pitch, and only that voice's glide is evaluated by hand. What comes out is what
+`additive.Additive` gives, but for rounding.
 """
 
 from __future__ import annotations
@@ -30,15 +31,18 @@ class LivePartials:
         self._phase: Turns = np.zeros((n_voices, n_strings, n_partials), np.uint64)  # one sample before it
         self._step: Turns = np.repeat(tables.hop_step[:1], n_voices, axis=0)
         self._first: Turns = np.repeat(tables.half_step[:1] * np.uint64(2), n_voices, axis=0)  # one sample's advance
-        # The last frame's part in the hop after it: cosines and negated sines times amplitudes, as the rows of `_basis`.
-        self._later = np.zeros((n_voices, 2, n_strings, n_partials), np.float32)
-        self._basis = np.zeros((n_voices, 2, n_strings, n_partials, hop), np.float32)
+        # A column for every partial that can be heard: its places in arrays of all strings and of all amplitudes, its voice.
+        self._place, self._source, self._voice = (np.zeros(0, np.int64) for _ in range(3))
+        # The last frame's part in the hop after it: cosines and negated sines times amplitudes, [2, n_columns].
+        self._later = np.zeros((2, 0), np.float32)
+        self._bases = np.zeros((2 * n_voices * n_strings * n_partials, hop), np.float32)  # room for the largest basis
+        self._basis = self._bases[:0]  # [2 n_columns, hop]
 
     def push(self, pitch: NDArray[np.integer], amplitudes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Synthesize up to the newest frame.
 
         Args:
-            pitch: [n_frames, n_voices], 0..127: the pitch whose strings the voice moves.
+            pitch: [n_frames, n_voices], 0..127: the pitch whose strings the voice moves; 0 makes no sound.
             amplitudes: [n_frames, n_voices, n_partials], of the partials, all strings together.
 
         Returns:
@@ -52,8 +56,7 @@ class LivePartials:
 
     def _run(self, pitch: NDArray[np.integer], amplitudes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Frames of which only the first may bring new pitches."""
-        tables = self._tables
-        n_frames, n_voices, _ = amplitudes.shape
+        tables, n_frames = self._tables, len(amplitudes)
         changed = np.flatnonzero(pitch != self._pitch).tolist()
         gliding = np.zeros(tables.hop, np.float32)
         for voice in changed:
@@ -62,45 +65,55 @@ class LivePartials:
             gliding += glide(tables, phase, old, new, last, amplitudes[0, voice])
             phase += glide_step(tables, old, new) - self._step[voice]  # the step is added below
         self._phase += self._step
-        for voice in changed:
-            self._retune(voice, int(pitch[voice]))
+        if changed:
+            self._retune(changed, pitch)
 
-        shape = n_frames, n_voices, tables.n_strings, tables.n_partials
-        turns = np.empty(shape, np.uint64)
-        np.add(self._phase, self._first, out=turns[0])
+        turns = np.empty((n_frames, len(self._place)), np.uint64)
+        step = self._step.reshape(-1)[self._place]
+        turns[0] = (self._phase + self._first).reshape(-1)[self._place]
         for frame in range(1, n_frames):
-            np.add(turns[frame - 1], self._step, out=turns[frame])
+            np.add(turns[frame - 1], step, out=turns[frame])
         self._phase += self._step * np.uint64(n_frames - 1)
         angle = turns.view(np.int64).astype(np.float32)  # signed: -1/2..1/2 turn
         angle *= _ANGLE
-        loudness = amplitudes[:, :, None, :]
+        loudness = amplitudes.reshape(n_frames, -1)[:, self._source]
         # Rows 0..n-1: the later halves of the frames from the last one on; rows n..: the earlier halves of these frames.
-        rows = np.empty((2 * n_frames, n_voices, 2, *shape[2:]), np.float32)
+        rows = np.empty((2 * n_frames, *self._later.shape), np.float32)
         earlier = rows[n_frames:]
-        np.multiply(np.cos(angle), loudness, out=earlier[:, :, 0])
-        np.multiply(np.sin(angle), loudness, out=earlier[:, :, 1])
+        np.multiply(np.cos(angle), loudness, out=earlier[:, 0])
+        np.multiply(np.sin(angle), loudness, out=earlier[:, 1])
         rows[0] = self._later
-        rows[1:n_frames, :, 0] = earlier[:-1, :, 0]
-        np.negative(earlier[:-1, :, 1], out=rows[1:n_frames, :, 1])
-        self._later[:, 0] = earlier[-1, :, 0]
-        np.negative(earlier[-1, :, 1], out=self._later[:, 1])
-        for voice in changed:
-            rows[0, voice] = 0
-            earlier[0, voice] = 0
-        halves = rows.reshape(2 * n_frames, -1) @ self._basis.reshape(-1, tables.hop)
+        rows[1:n_frames, 0] = earlier[:-1, 0]
+        np.negative(earlier[:-1, 1], out=rows[1:n_frames, 1])
+        self._later[0] = earlier[-1, 0]
+        np.negative(earlier[-1, 1], out=self._later[1])
+        if changed:
+            earlier[0, :, np.isin(self._voice, changed)] = 0
+        halves = rows.reshape(2 * n_frames, -1) @ self._basis
         hops = halves[:n_frames]
         hops[:, 1:] += halves[n_frames:, :0:-1]  # the earlier half of a grain counts its samples backwards
         hops[0] += gliding
         self._amplitudes = amplitudes[-1]
         return hops.reshape(-1)
 
-    def _retune(self, voice: int, pitch: int) -> None:
-        """Give a voice the strings of another pitch."""
+    def _retune(self, changed: list[int], pitch: NDArray[np.integer]) -> None:
+        """Give some voices the strings of other pitches, and every partial its column."""
         tables = self._tables
-        n = tables.n_audible[pitch]
-        self._pitch[voice] = pitch
-        self._step[voice] = tables.hop_step[pitch]
-        self._first[voice] = tables.half_step[pitch] * np.uint64(2)
-        for half, basis in zip(self._basis[voice], tables.basis(pitch), strict=True):
-            half[:, :n] = basis.reshape(tables.n_strings, n, tables.hop)
-            half[:, n:] = 0
+        later = np.zeros((2, *self._phase.shape), np.float32)
+        later.reshape(2, -1)[:, self._place] = self._later
+        for voice in changed:
+            later[:, voice] = 0
+            self._pitch[voice] = pitch[voice]
+            self._step[voice] = tables.hop_step[pitch[voice]]
+            self._first[voice] = tables.half_step[pitch[voice]] * np.uint64(2)
+        n_audible = np.where(self._pitch > 0, np.array(tables.n_audible)[self._pitch], 0)
+        has_column = np.arange(tables.n_partials) < n_audible[:, None, None]
+        has_column = np.broadcast_to(has_column, self._phase.shape)
+        self._place = np.flatnonzero(has_column)
+        self._voice, string_partial = np.divmod(self._place, tables.n_strings * tables.n_partials)
+        self._source = self._voice * tables.n_partials + string_partial % tables.n_partials
+        self._later = later.reshape(2, -1)[:, self._place]
+        bases = [tables.basis(held) for held in self._pitch.tolist() if held]
+        self._basis = self._bases[: 2 * len(self._place)]
+        if bases:
+            np.concatenate([basis[half] for half in (0, 1) for basis in bases], out=self._basis)
