@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from celery import Celery
 from kombu import Queue
@@ -114,12 +114,18 @@ def publish(app: Celery, priority: PriorityClass, keys: Sequence[RenderKey]) -> 
     return publish_bundles(app, priority, [keys[start : start + size] for start in range(0, len(keys), size)])
 
 
-def publish_tickets(app: Celery, tickets: Iterable[JobTicket]) -> int:
-    """Publish what `Ledger.submit_many` said needs a message; returns the number of messages. Raises as `publish` does."""
+def publish_tickets(app: Celery, tickets: Iterable[JobTicket], audio_s: Mapping[RenderKey, float] | None = None) -> int:
+    """Publish what `Ledger.submit_many` said needs a message; returns the number of messages. Raises as `publish` does.
+
+    Bulk renders whose length `audio_s` tells go longest first: a bundle holds similar lengths, which an accelerator renders at
+    once, and no long one is left for the end. All others keep their order.
+    """
     keys: dict[PriorityClass, list[RenderKey]] = defaultdict(list)
     for ticket in tickets:
         if ticket.needs_message:
             keys[ticket.priority].append(ticket.key)
+    if audio_s is not None:
+        keys[PriorityClass.BULK].sort(key=lambda key: -audio_s.get(key, 0.0))
     return sum(publish(app, priority, keys[priority]) for priority in CLASSES if keys[priority])
 
 

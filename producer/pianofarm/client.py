@@ -274,7 +274,8 @@ class _Run:
             Job(self._services, ticket.job_id, ticket.batch, ticket.key, item.request.name, ticket.cached)
             for item, ticket in zip(prepared, tickets, strict=True)
         ]
-        publish_tickets(self._services.queue, tickets)
+        lengths_s = {ticket.key: item.request.spec.audio_s for item, ticket in zip(prepared, tickets, strict=True)}
+        publish_tickets(self._services.queue, tickets, lengths_s)
 
     def _read(self, source: MidiSource, data: bytes) -> tuple[str, float]:
         """Digest and length of a performance; the same bytes are read once, whatever is asked of them."""

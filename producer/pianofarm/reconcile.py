@@ -133,7 +133,8 @@ def render_again(services: Services, damaged: Iterable[Damage]) -> Repair:
         name = f"again: {damage.spec.model_name}, {damage.spec.audio_s:.1f} s"
         requests.append(JobRequest(damage.spec, batch, OWNER, PriorityClass.BULK, name))
     tickets = ledger.submit_many(requests)
-    publish_tickets(services.queue, tickets)
+    lengths_s = {ticket.key: request.spec.audio_s for request, ticket in zip(requests, tickets, strict=True)}
+    publish_tickets(services.queue, tickets, lengths_s)
     return Repair(tickets, lost)
 
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pianofarm_common.errors import Permanent, ServiceUnavailable
-from pianofarm_common.queue import CLASSES, backlog, make_app, message_text, parse_message, publish
-from pianofarm_common.renders import PriorityClass, RenderKey
+from pianofarm_common.ledger.values import JobTicket
+from pianofarm_common.queue import CLASSES, backlog, make_app, message_text, parse_message, publish, publish_tickets
+from pianofarm_common.renders import PriorityClass, RenderKey, State
 from pianofarm_common.settings import Settings
 
 KEY, OTHER = RenderKey("a" * 64), RenderKey("b" * 64)
@@ -83,3 +84,21 @@ def test_a_producer_needs_no_array_library() -> None:
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
         == "[]"
     )
+
+
+@pytest.mark.parametrize("priority", CLASSES)
+def test_a_bundle_holds_bulk_renders_of_similar_length_and_other_classes_keep_their_order(
+    priority, monkeypatch
+) -> None:
+    sent = []
+    app = make_app(Settings(redis_url="redis://127.0.0.1:1/0"))
+    monkeypatch.setattr(app, "send_task", lambda *_, args, **__: sent.append(args[0]["renders"]))
+    keys = [RenderKey(f"{number:064x}") for number in range(64)]
+    lengths_s = {key: float(1 + 7 * number % 64) for number, key in enumerate(keys)}
+    tickets = [JobTicket("job", "batch", key, State.QUEUED, priority, cached=False, needs_message=True) for key in keys]
+    publish_tickets(app, tickets, lengths_s)
+    if priority is PriorityClass.BULK:
+        assert {len(bundle) for bundle in sent} == {4}
+        assert [lengths_s[key] for bundle in sent for key in bundle] == [float(n) for n in range(64, 0, -1)]
+    else:
+        assert sent == [[key] for key in keys]
