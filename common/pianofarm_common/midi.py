@@ -78,6 +78,10 @@ class Performance:
         if len(self.control_part) != len(self.control_s):
             object.__setattr__(self, "control_part", np.zeros(len(self.control_s), np.uint32))
 
+    def n_notes(self, until_s: float | None = None) -> int:
+        """How many notes begin before this time, in seconds; None: all."""
+        return len(self.onset_s) if until_s is None else int(np.count_nonzero(self.onset_s < until_s))
+
     @property
     def duration_s(self) -> float:
         """End of the last note, in seconds; 0 without notes."""

@@ -109,6 +109,10 @@ def _table(path: Path, options: Mapping[str, object]) -> Iterator[Submission]:
         found = False
         for row in rows:
             found = True
+            if None in row:
+                raise BadOption(
+                    f"the table {path}, line {rows.line_num} has more cells than the header (quote names with commas in them)"
+                )
             yield _row(
                 path, rows.line_num, {column: value for column, value in row.items() if column and value}, options
             )

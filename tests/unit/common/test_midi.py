@@ -330,3 +330,8 @@ def test_a_pretty_midi_with_impossible_values_is_refused():
         with_note(end=1e6)
     with pytest.raises(BadMidi, match="no note"):
         from_pretty_midi(pretty_midi.PrettyMIDI())
+
+
+def test_notes_are_counted_by_when_they_begin():
+    performance = read(smf(NOTE + NOTE + NOTE + END))  # onsets every half second
+    assert [performance.n_notes(until_s) for until_s in (None, 0.0, 0.4, 0.6, 9.0)] == [3, 0, 1, 2, 3]

@@ -94,6 +94,7 @@ def test_a_table_written_by_a_spreadsheet_may_begin_with_a_byte_order_mark(piece
         ("path,piano\na.mid,many\n", "line 2: piano='many'"),
         ("path,priority\na.mid,now\n", "line 2: priority='now'"),
         ("path,name\n,x\n", "line 2: the cell 'path' is empty"),
+        ("path,name\na.mid,Nocturne, No. 2\n", "line 2 has more cells than the header"),
         ("path\n", "no rows"),
         ("", "no column 'path'"),
         ("path,name\na.mid\n", None),

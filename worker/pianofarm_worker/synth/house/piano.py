@@ -81,7 +81,7 @@ class HousePiano(Piano):
             wet=wet,
             dry=dry,
             sample_rate_hz=self.info.sample_rate_hz,
-            notes=len(performance.onset_s),
+            notes=performance.n_notes(options.duration_s),
             dropped_notes=score.dropped_notes,
         )
 

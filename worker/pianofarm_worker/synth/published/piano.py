@@ -143,7 +143,7 @@ class PublishedPiano(Piano):
             wet=wet[n_warm_up:, None],
             dry=dry[n_warm_up:, None],
             sample_rate_hz=config.sample_rate_hz,
-            notes=len(performance.pitch),
+            notes=performance.n_notes(options.duration_s),
             dropped_notes=given.dropped_notes,
         )
 
