@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from pianofarm_worker.stopping import StopSign
 
 
@@ -20,6 +22,8 @@ def test_a_sign_without_grace_is_due_at_once() -> None:
     assert sign.is_due
 
 
+# JAX, if another test loaded it, warns of every fork; this child reads one byte and leaves.
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_a_child_sees_the_sign_of_its_parent() -> None:
     sign = StopSign()
     reader, writer = os.pipe()
