@@ -1,6 +1,8 @@
 """What a worker measures of itself."""
 
+import contextlib
 import ctypes
+import os
 import socket
 import urllib.request
 
@@ -72,10 +74,18 @@ def test_what_cannot_be_made_is_counted_and_still_raised():
     assert metrics.registry.get_sample_value("pianofarm_worker_attempts_total", {"error": "QualityGateFailed"}) == 1
 
 
+def two_free_neighbouring_ports() -> int:
+    """The lower one. Below the range the kernel deals out, where another process's connection could take the second."""
+    for port in range(21_000 + os.getpid() % 5000, 32_000, 2):
+        with socket.socket() as lower, socket.socket() as upper, contextlib.suppress(OSError):
+            lower.bind(("127.0.0.1", port))
+            upper.bind(("127.0.0.1", port + 1))
+            return port
+    raise AssertionError("no two free ports")
+
+
 def test_two_workers_of_one_host_serve_on_neighbouring_ports():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = two_free_neighbouring_ports()
     settings = Settings(worker_metrics_port=port)
     serve_metrics(settings, "cpu")
     serve_metrics(settings, "cpu")
