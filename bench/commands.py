@@ -40,7 +40,7 @@ def render(
         duration_s: how much is rendered; None: all, with its tail.
         gate: called before each.
     """
-    with tempfile.TemporaryDirectory(prefix="pianofarm-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pianofarm-measure-") as folder:
         output = Path(folder) / "out.wav"
         command = [sys.executable, "-m", "pianofarm.cli", "render", midi, str(output), "--json"]
         command += ["--model", model] if model else []
@@ -78,7 +78,7 @@ def fluidsynth(midi: str, repeats: int, gate: _Gate) -> Measured:
         raise Unavailable(f"{missing} is not installed (Debian: apt-get install fluidsynth fluid-soundfont-gm)")
     said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=_LIMIT_S, check=True).stdout
     version = re.search(r"\d+\.\d+\.\d+", said)
-    with tempfile.TemporaryDirectory(prefix="pianofarm-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pianofarm-measure-") as folder:
         short = Path(folder) / "short.mid"
         short.write_bytes(pieces.generate(0.2, pieces.DENSE, seed=1))
         gate()

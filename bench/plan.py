@@ -82,7 +82,7 @@ def run(form: Form, cores: list[int], wanted: Callable[[str], bool], report: Rep
         wanted: whether a measurement of this name is to be made.
         report: called with every answer as it comes.
     """
-    with tempfile.TemporaryDirectory(prefix="pianofarm-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pianofarm-measure-") as folder:
         bench = _Bench(
             form=form,
             one=(cores[0],),

@@ -55,7 +55,7 @@ def _table(shared: Path, backend: str) -> str:
         "| precision | piece | control, mean error | 99 % below | spectral distance dry (dB) | wet (dB) | difference wet (dB) |",
         "|---|---|---|---|---|---|---|",
     ]
-    with tempfile.TemporaryDirectory(prefix="pianofarm-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pianofarm-measure-") as folder:
         model = import_checkpoint(shared / "models" / "dafx22", Path(folder) / "dafx22")
         outputs: dict[str, tuple[_Audio, _Audio, _Audio]] = {}
         for precision in PRECISIONS:

@@ -36,7 +36,7 @@ def running_farm(n_workers: int, *, pace: float | None) -> Iterator[Client]:
         n_workers: CPU workers.
         pace: audio seconds a second of the paced piano; None: the model of the package.
     """
-    with tempfile.TemporaryDirectory(prefix="pianofarm-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pianofarm-measure-") as folder:
         state_dir = Path(folder)
         if pace is not None:
             _paced_model(state_dir)

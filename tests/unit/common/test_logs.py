@@ -45,8 +45,8 @@ def test_a_secret_is_masked(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_lines_of_libraries_have_the_same_form_and_the_level_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     configure(Settings(log_format="json", log_level="WARNING"))
-    logging.getLogger("some.library").info("not this")
-    logging.getLogger("some.library").warning("but %s", "this")
+    logging.getLogger("some.vendor").info("not this")
+    logging.getLogger("some.vendor").warning("but %s", "this")
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["event"] == "but this"
 
