@@ -395,6 +395,8 @@ def play(farm: FaultyFarm, point: str, trouble: str, *, outage_s: float) -> list
         elif action == "wait":
             _trouble_around(scenario, point, trouble, pid, outage_s)
         problems = scenario.finish()
+        if action == "memory":
+            assert Path(f"/proc/{pid}").exists(), "a worker out of memory goes on"
         # Where there was still something to store, the trouble was met to its end.
         assert farm.storage_proxy.left == 0 or point in ("stored", "committed")
         assert scenario.happened("fault", point=point, action=action) == 1

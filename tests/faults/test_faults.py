@@ -20,6 +20,7 @@ SHORT = [
     ("rendering", "kill worker"),
     ("stored", "stop"),
     ("rendering", "memory"),
+    ("claimed", "memory"),
     ("stored", "partition"),
     ("stored", "redis restart"),
     ("rendering", "redis gone"),

@@ -90,7 +90,11 @@ def compose(settings: Settings, load_piano: Callable[..., Piano] | None = None) 
         if child.bench is None:
             open_bench()
         assert child.bench is not None  # noqa: S101
-        work_through(child.bench, message)
+        try:
+            work_through(child.bench, message)
+        except Exception:
+            # What is claimed runs again when its lease lapses. Celery must not see it: a MemoryError would end the whole worker.
+            log.exception("message dropped")
 
     return app
 
