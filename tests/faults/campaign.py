@@ -204,9 +204,26 @@ class FaultyFarm:
         group = os.getpgid(pid)
         return next(worker for worker in self.workers if worker.process.popen.pid == group)
 
-    def close(self) -> None:
+    def where_everybody_is(self) -> str:
+        """The last that each worker and sweeper said, and the stacks of their processes, children included."""
+        processes = {worker.name: worker.process for worker in self.workers}
+        processes |= {f"sweeper{number}": process for number, process in enumerate(self.sweepers)}
+        for name, process in processes.items():
+            if process.alive and name.startswith("worker"):
+                process.signal_group(signal.SIGUSR2)
+        time.sleep(1.0)
+        said = [f"-- {name}, alive: {process.alive}\n{process.output()[-3000:]}" for name, process in processes.items()]
+        with contextlib.suppress(redis.RedisError), self.server.client() as client:
+            said.append(f"-- queues: {[(name, client.llen(name)) for name in ('interactive', 'standard', 'bulk')]}")
+        return "\n".join(said)
+
+    def stop_everybody(self) -> None:
+        """Kill workers and sweepers; `ready` starts new ones."""
         for process in [worker.process for worker in self.workers] + self.sweepers:
             process.kill()
+
+    def close(self) -> None:
+        self.stop_everybody()
         self.server.kill()
         if self.storage is not None:
             self.storage.kill()
@@ -291,6 +308,10 @@ class FaultyFarm:
             scenario = Scenario(self, farm, faults, since_ns)
             try:
                 yield scenario
+            except AssertionError as error:
+                error.add_note(self.where_everybody_is())
+                self.stop_everybody()  # one failure must not become that of every scenario after it
+                raise
             finally:
                 faults.disarm()
                 self.storage_proxy.heal()

@@ -11,6 +11,7 @@ stored      everything is stored, nothing is committed
 committed   after the commit, before the message is acknowledged
 """
 
+import faulthandler
 import importlib.util
 import os
 import resource
@@ -200,6 +201,7 @@ def piano_with(faults: Faults) -> type:
 
 
 if __name__ == "faulty_farm" and "FAULTS_HISTORY" in os.environ:  # not when a test wants the names above
+    faulthandler.register(signal.SIGUSR2, all_threads=True)  # a test that waited in vain asks where everybody is
     _settings = Settings.load()
     _faults = Faults(Path(os.environ["FAULTS_PLAN"]), History(Path(os.environ["FAULTS_HISTORY"])))
     composition.MeteredLedger = watched(_faults)
