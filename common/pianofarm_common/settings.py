@@ -63,6 +63,17 @@ class Settings(BaseSettings):
     midi_max_notes: int = Field(default=500_000, ge=1, description="Most notes accepted in one file.")
     midi_max_tracks: int = Field(default=1024, ge=1, le=65_535, description="Most tracks accepted in one file.")
 
+    # The child process in which a worker reads them
+    midi_reader_cpu_s: float = Field(
+        default=20.0, ge=0.1, le=3600, description="CPU time that a worker spends on reading one MIDI file."
+    )
+    midi_reader_wall_s: float = Field(
+        default=120.0, ge=0.1, le=3600, description="Time after which it gives up, whatever the CPU did."
+    )
+    midi_reader_memory_bytes: int = Field(
+        default=1 << 30, ge=1 << 24, description="Memory that reading one MIDI file may take."
+    )
+
     # Delivery
     lease_s: float = Field(
         default=15.0, ge=0.5, le=3600, description="A claim lapses this long after its last heartbeat."
@@ -80,6 +91,11 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1, le=100, description="Tries before a render fails or is quarantined.")
     backoff_base_s: float = Field(default=1.0, ge=0.01, le=3600, description="First wait after a transient error.")
     backoff_max_s: float = Field(default=300.0, ge=0.01, le=86_400, description="Longest wait after a transient error.")
+    outage_patience_s: float = Field(
+        default=86_400.0,
+        ge=0,
+        description="A render hit by outages of a service for this long has its attempts counted again.",
+    )
     ledger_ttl_s: int = Field(
         default=7 * 86_400, ge=60, description="Finished jobs and renders are remembered this long."
     )

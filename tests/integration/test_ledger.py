@@ -210,6 +210,43 @@ def test_a_transient_failure_waits_then_runs_again_until_attempts_are_used_up(le
     assert ledger.job(ticket.job_id).error == "network"
 
 
+def test_an_outage_of_a_service_costs_no_attempt_until_it_lasts_too_long(redis_settings: Settings) -> None:
+    away = ServiceUnavailable("the store is away")
+    with closing(Ledger.from_settings(redis_settings)) as ledger:
+        ticket = submit(ledger)
+        for number in range(1, 6):
+            c = claim(ledger, ticket)
+            assert c.attempt == 1
+            assert ledger.defer(c.key, c.token, away) is ledger.defer(c.key, c.token, away) is State.QUEUED
+            assert ledger.claim(ticket.key, "worker") is Refusal.BACKOFF
+            assert ledger.render(ticket.key).deferrals == number
+            sweep_until_found(ledger, FULL)
+    with closing(Ledger.from_settings(redis_settings.model_copy(update={"outage_patience_s": 0.0}))) as impatient:
+        for attempt in (1, 2, 3):
+            c = claim(impatient, ticket)
+            assert c.attempt == attempt
+            state = impatient.defer(c.key, c.token, away)
+            if state is State.QUEUED:
+                sweep_until_found(impatient, FULL)
+        assert state is State.FAILED
+        job = impatient.job(ticket.job_id)
+        assert (job.error_type, job.error) == ("ServiceUnavailable", "the store is away")
+        with pytest.raises(LeaseLost):
+            impatient.defer(c.key, "stale", away)
+
+
+def test_a_lease_that_nobody_could_renew_gets_one_more(quick: Ledger) -> None:
+    ticket = submit(quick)
+    c = claim(quick, ticket)
+    quick.sweep(FULL)
+    time.sleep(0.7)  # as long as a Redis that is away: nobody renews, nobody sweeps
+    assert quick.sweep(FULL) == []
+    assert quick.claim(ticket.key, "other") is Refusal.HELD
+    assert quick.heartbeat(c.key, c.token) is False
+    (found,) = sweep_until_found(quick, FULL)
+    assert (found.keys, quick.render(ticket.key).kills) == ((ticket.key,), 1)
+
+
 def test_during_its_wait_a_render_cannot_be_claimed(redis_settings: Settings) -> None:
     slow = Ledger.from_settings(redis_settings.model_copy(update={"backoff_base_s": 3600.0, "backoff_max_s": 3600.0}))
     ticket = submit(slow)
@@ -381,7 +418,7 @@ def test_what_is_finished_expires_and_what_is_not_does_not(ledger: Ledger, redis
     ledger.commit(c.key, c.token, result(c.spec))
     c = claim(ledger, failed)
     ledger.fail(c.key, c.token, ValueError("x"), permanent=True)
-    bounded = {"{pianofarm}:" + name for name in ("events", "load", "mark", "fence", "queued:standard")}
+    bounded = {"{pianofarm}:" + name for name in ("events", "load", "mark", "fence", "heard", "queued:standard")}
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         keys = set(client.scan_iter("*"))
         assert all(key.startswith("{pianofarm}:") for key in keys)

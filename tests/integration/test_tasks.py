@@ -20,6 +20,7 @@ from pianofarm_common.renders import PriorityClass, RenderKey, RenderResult, Sta
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import LocalBlobStore, midi_object, sidecar_object
 from pianofarm_worker import tasks
+from pianofarm_worker.probe import look
 from pianofarm_worker.pulse import Hold, Pulse
 from pianofarm_worker.shelf import Shelf
 from pianofarm_worker.stopping import Stopping, StopSign
@@ -77,13 +78,15 @@ def test_each_kind_of_error_has_its_answer(bench: Bench, ledger: Ledger) -> None
         (RuntimeError("a fault of our own"), State.QUEUED),
         (Stopping("the end"), State.QUEUED),
         (LeaseLost("gone"), State.RUNNING),
+        (ServiceUnavailable("the store is away"), State.QUEUED),
     ]
     tickets = ledger.submit_many([request(number) for number in range(len(cases))])
     assert [state_after(bench, ticket, error) for ticket, (error, _) in zip(tickets, cases, strict=True)] == [
         state for _, state in cases
     ]
     attempts = [ledger.render(ticket.key).attempts for ticket in tickets]
-    assert attempts == [1, 1, 1, 1, 0, 1]
+    assert attempts == [1, 1, 1, 1, 0, 1, 0]
+    assert [ledger.render(ticket.key).deferrals for ticket in tickets[4:]] == [0, 0, 1]
     assert ledger.render(tickets[3].key).error == "a fault of our own"
 
 
@@ -172,6 +175,28 @@ def test_a_redis_that_is_away_for_a_moment_costs_no_finished_render(
     monkeypatch.setattr(tasks, "COMMIT_PAUSES_S", (0.0, 0.0, 0.0))
     work_through(bench, message(ticket))
     assert (len(n_calls), ledger.render(ticket.key).state) == (3, State.DONE)
+
+
+def test_a_worker_waits_longer_after_each_outage_and_not_when_it_is_told_to_stop(bench: Bench, ledger: Ledger) -> None:
+    pauses_s = [bench.brake.press() for _ in range(8)]
+    assert all(pause_s >= 0.5 * min(10.0, 0.5 * 2**number) for number, pause_s in enumerate(pauses_s))
+    assert max(pauses_s) <= 10.0
+    bench.brake.let_go()
+    assert bench.brake.press() <= 0.5
+    bench.sign.put_up(3600.0)
+    bench.brake.wait(3600.0, bench.sign)
+
+
+def test_a_worker_that_waits_for_a_service_says_so_and_does_not_seem_deaf(bench: Bench, ledger: Ledger) -> None:
+    bench.pulse.start()
+    with bench.pulse.resting("the store is away"):
+        wait_until(lambda: any(worker.rests for worker in ledger.workers()), "the worker says that it rests")
+        (worker,) = ledger.workers()
+        assert worker.rests == "the store is away"
+        assert not look(worker, dict.fromkeys(PriorityClass, 7), list(PriorityClass)).suspicious
+    wait_until(lambda: not any(worker.rests for worker in ledger.workers()), "the worker works again")
+    assert look(ledger.workers()[0], dict.fromkeys(PriorityClass, 7), list(PriorityClass)).suspicious
+    bench.pulse.stop()
 
 
 def test_what_a_dead_worker_stored_is_not_rendered_again(

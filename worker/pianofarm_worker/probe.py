@@ -48,7 +48,7 @@ def this_worker(workers: Sequence[WorkerInfo], host: str) -> WorkerInfo | None:
 def look(worker: WorkerInfo, waiting: Mapping[PriorityClass, int], classes: Sequence[str]) -> Sight:
     """What there is to see now."""
     n_waiting = sum(waiting[name] for name in CLASSES if name in classes)
-    return Sight(worker.name, worker.renders_done, idle=not worker.key, n_waiting=n_waiting)
+    return Sight(worker.name, worker.renders_done, idle=not worker.key and not worker.rests, n_waiting=n_waiting)
 
 
 def verdict(now: Sight, before: Sight | None) -> str:

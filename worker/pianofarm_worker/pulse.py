@@ -94,6 +94,7 @@ class Pulse:
         self._on_stall = on_stall
         self._hold: Hold | None = None
         self._renders_done = 0
+        self._rests = ""
         self._ending = threading.Event()
         self._beats_to_presence = 0
 
@@ -124,6 +125,17 @@ class Pulse:
         finally:
             self._hold = None
 
+    @contextmanager
+    def resting(self, why: str) -> Iterator[None]:
+        """Say, while the block runs, that this worker takes no work, and why."""
+        self._rests = why
+        self._beats_to_presence = 0
+        try:
+            yield
+        finally:
+            self._rests = ""
+            self._beats_to_presence = 0
+
     def _run(self) -> None:
         while True:
             try:
@@ -153,5 +165,5 @@ class Pulse:
         if self._beats_to_presence <= 0:
             self._beats_to_presence = round(PRESENCE_S / self._interval_s)
             key = hold.claim.key if hold else ""
-            self._ledger.register_worker(replace(self._me, key=key, renders_done=self._renders_done))
+            self._ledger.register_worker(replace(self._me, key=key, renders_done=self._renders_done, rests=self._rests))
         self._beats_to_presence -= 1

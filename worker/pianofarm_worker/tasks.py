@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain, repeat
 from typing import Protocol
 
 import structlog
@@ -23,10 +24,11 @@ from pianofarm_common.ledger import Claim, Ledger, Refusal
 from pianofarm_common.logs import get_logger
 from pianofarm_common.queue import message_text, parse_message, publish_bundles
 from pianofarm_common.renders import RenderKey, RenderResult
+from pianofarm_worker.brake import Brake
 from pianofarm_worker.pulse import Hold, Pulse
 from pianofarm_worker.stopping import Stopping, StopSign
 
-#: Waits between tries to commit while Redis is away.
+#: Waits between tries to commit while Redis is away; the last one again and again.
 COMMIT_PAUSES_S = (1.0, 2.0, 4.0, 8.0)
 
 #: A worker that cannot do its work leaves it to others for this long.
@@ -51,6 +53,7 @@ class Bench:
     pulse: Pulse
     sign: StopSign
     maker: Maker
+    brake: Brake = field(default_factory=Brake)
 
 
 def work_through(bench: Bench, body: object) -> None:
@@ -91,6 +94,7 @@ def make_one(bench: Bench, claim: Claim) -> None:
     | Cancelled, LeaseLost                 | nothing: it knows better                        |
     | Stopping, the process must end       | release: the attempt does not count             |
     | BadSettings, this worker is at fault | release, and take nothing for a while           |
+    | ServiceUnavailable                   | defer: no attempt; take nothing for a while     |
     | Permanent                            | fail, for good                                  |
     | Transient, and what we do not know   | fail, with another try while attempts last      |
     """
@@ -100,7 +104,7 @@ def make_one(bench: Bench, claim: Claim) -> None:
                 "render starts", model=claim.spec.model_name, audio_s=claim.spec.audio_s, priority=str(claim.priority)
             )
             result = bench.maker.make(claim, hold)
-            _commit(bench, claim, result)
+            _commit(bench, claim, result, hold)
     except (Cancelled, LeaseLost) as error:
         log.info("render dropped", reason=str(error))
     except Stopping:
@@ -111,6 +115,8 @@ def make_one(bench: Bench, claim: Claim) -> None:
         log.error("this worker is misconfigured", error=str(error), pause_s=MISCONFIGURED_PAUSE_S)  # noqa: TRY400
         _release(bench, claim)
         time.sleep(MISCONFIGURED_PAUSE_S)
+    except ServiceUnavailable as error:
+        _defer(bench, claim, error)
     except (Permanent, Transient) as error:
         permanent = isinstance(error, Permanent)
         log.warning("attempt failed", error_type=type(error).__name__, error=str(error), permanent=permanent)
@@ -124,21 +130,24 @@ def make_one(bench: Bench, claim: Claim) -> None:
         _release(bench, claim)
         raise
     else:
+        bench.brake.let_go()
         speed = round(result.real_time_factor, 2)
         log.info("render done", audio_s=result.audio_s, render_s=result.render_s, real_time_factor=speed)
 
 
-def _commit(bench: Bench, claim: Claim, result: RenderResult) -> None:
-    """Commit; a Redis that is away for a moment must not cost a finished render."""
-    for pause_s in COMMIT_PAUSES_S:
+def _commit(bench: Bench, claim: Claim, result: RenderResult, hold: Hold) -> None:
+    """Commit; a Redis that is away must not cost a finished render, for as long as this worker may live."""
+    for pause_s in chain(COMMIT_PAUSES_S, repeat(COMMIT_PAUSES_S[-1])):
+        hold.moved_at = time.monotonic()
         try:
             bench.ledger.commit(claim.key, claim.token, result)
         except ServiceUnavailable as error:
+            if bench.sign.is_due:
+                raise Stopping("this worker is being stopped") from None
             log.warning("commit waits", error=str(error), retry_in_s=pause_s)
             time.sleep(pause_s)
         else:
             return
-    bench.ledger.commit(claim.key, claim.token, result)
 
 
 def _fail(bench: Bench, claim: Claim, error: Exception, *, permanent: bool) -> None:
@@ -148,6 +157,18 @@ def _fail(bench: Bench, claim: Claim, error: Exception, *, permanent: bool) -> N
         log.info("failure recorded", state=str(state))
     except PianofarmError as problem:
         log.warning("the ledger was not told", reason=str(problem))
+
+
+def _defer(bench: Bench, claim: Claim, error: ServiceUnavailable) -> None:
+    """Hand a render back that a service failed, and take nothing for a while: the next render would fare no better."""
+    pause_s = bench.brake.press()
+    log.warning("service away, render deferred", error=str(error), pause_s=round(pause_s, 2))
+    try:
+        bench.ledger.defer(claim.key, claim.token, error)
+    except PianofarmError as problem:
+        log.warning("the ledger was not told", reason=str(problem))
+    with bench.pulse.resting(str(error)):
+        bench.brake.wait(pause_s, bench.sign)
 
 
 def _release(bench: Bench, claim: Claim) -> None:

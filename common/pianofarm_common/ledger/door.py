@@ -179,20 +179,42 @@ class Ledger(Reading):
         Raises:
             LeaseLost: the token is no longer current; nothing was changed.
         """
-        answer = self._scripts.call(
-            "fail",
-            key=key,
-            token=token,
-            permanent=permanent,
-            et=type(error).__name__,
-            err=str(error)[:ERROR_CHARACTERS],
-            jitter=random.random(),
-            base_ms=round(self._settings.backoff_base_s * 1000),
-            cap_ms=round(self._settings.backoff_max_s * 1000),
-        )
+        answer = self._scripts.call("fail", key=key, token=token, permanent=permanent, **self._wait(error))
         if answer == "lost":
             raise LeaseLost(_lost(key))
         return State(answer)
+
+    def defer(self, key: RenderKey, token: str, error: BaseException) -> State:
+        """Hand a render back because a service is away: it waits, longer each time, with jitter; its attempt is not counted.
+
+        Once that went on for `outage_patience_s`, its attempts are counted as by `fail`: what looks like an outage may be its own
+        doing, an object that the store never takes.
+
+        Raises:
+            LeaseLost: the token is no longer current; nothing was changed.
+        """
+        answer = self._scripts.call(
+            "defer",
+            key=key,
+            token=token,
+            patience_ms=round(self._settings.outage_patience_s * 1000),
+            **self._wait(error),
+        )
+        if answer == "overdue":
+            return self.fail(key, token, error, permanent=False)
+        if answer == "lost":
+            raise LeaseLost(_lost(key))
+        return State(answer)
+
+    def _wait(self, error: BaseException) -> dict[str, object]:
+        """Why a render waits for another try, and how long."""
+        return {
+            "et": type(error).__name__,
+            "err": str(error)[:ERROR_CHARACTERS],
+            "jitter": random.random(),
+            "base_ms": round(self._settings.backoff_base_s * 1000),
+            "cap_ms": round(self._settings.backoff_max_s * 1000),
+        }
 
     def release(self, key: RenderKey, token: str) -> None:
         """Hand a render back unfinished, its attempt uncounted; the next sweep publishes it.

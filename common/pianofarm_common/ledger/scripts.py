@@ -30,6 +30,7 @@ class Scripts:
                 "heartbeat",
                 "commit",
                 "fail",
+                "defer",
                 "release",
                 "cancel",
                 "sweep",

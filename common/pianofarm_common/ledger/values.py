@@ -81,6 +81,7 @@ class RenderStatus:
     error: str
     waiting_jobs: int
     result: RenderResult | None
+    deferrals: int = 0  #: attempts that do not count, because a service was away
 
 
 @dataclass(frozen=True)
@@ -176,3 +177,4 @@ class WorkerInfo:
     seen_at: float = 0.0  #: by the clock of Redis; filled in by the ledger
     key: str = ""  #: the render in hand, "" when idle
     renders_done: int = 0
+    rests: str = ""  #: why it takes no work now, "" if it does

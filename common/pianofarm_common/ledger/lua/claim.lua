@@ -1,11 +1,12 @@
 -- Take the lease of a render. A: key, worker, nonce, rest. Returns {'ok', token, spec, attempt, class, ms since submission} or {refusal}.
+hear()
 local r = load_render(A.key)
 if not r then return { 'unknown' } end
 if leased(r) and r.nonce == A.nonce then
   -- Asked twice, because the first answer was lost.
   return { 'ok', r.tok, r.spec, r.att, r.cls, int(NOW - r.sub) }
 end
-if leased(r) and r.lease <= NOW then lapse(r) end
+if leased(r) and r.lease <= NOW and graceless() then lapse(r) end
 if r.st == 'cancelled' then return { 'cancelled' } end
 if FINAL[r.st] then return { 'finished' } end
 if leased(r) then return { 'held' } end

@@ -1,4 +1,5 @@
 -- Renew a lease. A: key, token, fraction (-1: not said), uploading. Returns 0, 1 if the render was cancelled, -1 if the lease is lost.
+hear()
 local r = load_render(A.key)
 if r and r.st == 'cancelled' and r.last == A.token then return 1 end
 if not r or not leased(r) or r.tok ~= A.token then return -1 end

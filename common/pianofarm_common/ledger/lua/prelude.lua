@@ -5,7 +5,8 @@
 --
 --   render:<key>      hash: st state, at where it is listed (q queued, l leased, b backoff), cls class, spec, ams audio in ms,
 --                     att attempts, kills, tok current token, last token before it, nonce, wk worker, lease, sub, start, fin (ms),
---                     frac, fev fraction of the last progress event, et error type, err error, res result, rest keys of its message
+--                     frac, fev fraction of the last progress event, et error type, err error, res result, rest keys of its message,
+--                     defs how often it was deferred, since when (ms)
 --   waiting:<key>     hash: job -> batch; who is told when the render is finished
 --   job:<id>          hash: key, batch, owner, name, cls, created, cached, st final state ('' while it waits), fin, et, err
 --   batch:<id>        hash: total and a count for each state; batchjobs:<id> list of job ids; events:<id> stream
@@ -16,6 +17,7 @@
 --   mark              hash: class -> the youngest publication that was claimed
 --   quarantine        sorted set of quarantined renders; parked: list of unreadable messages; fence: counter of tokens
 --   workers, seen     hash and sorted set of living workers
+--   heard, grace      when a worker or a sweeper was heard last, and until when no lease lapses after nobody was (ms)
 --
 -- What is not finished has no lifetime, or an accepted job could be forgotten; what is finished expires after ttl_s.
 
@@ -148,6 +150,17 @@ local function requeue(r, at, score, kind, et, err)
   call('HSET', P .. 'render:' .. r.key, 'last', r.tok, 'tok', '', 'nonce', '', 'rest', '', 'frac', '0', 'fev', '0', 'et', et, 'err', err)
 end
 
+-- Note that somebody was heard. Where nobody was for half a lease, the network or Redis itself was away, and workers that live could not
+-- renew: every lease then has one more lease to be renewed in.
+local function hear()
+  local heard = tonumber(call('GET', P .. 'heard') or '') or NOW
+  if NOW - heard > A.lease_ms / 2 then call('SET', P .. 'grace', int(NOW + A.lease_ms), 'PX', int(A.lease_ms)) end
+  if NOW - heard > A.lease_ms / 8 or heard >= NOW then call('SET', P .. 'heard', int(NOW)) end
+end
+
+-- True where a lease that is over may be taken away.
+local function graceless() return call('EXISTS', P .. 'grace') == 0 end
+
 -- The lease ran out: its worker is dead, cut off or stuck. Again at once, or out of the way if that was the last attempt.
 local function lapse(r)
   r.kills = r.kills + 1
@@ -167,7 +180,7 @@ local function restart(r, cls)
   call('PERSIST', render)
   call('ZREM', P .. 'quarantine', r.key)
   call('HSET', render, 'st', 'queued', 'att', 0, 'kills', 0, 'tok', '', 'nonce', '', 'frac', '0', 'fev', '0', 'et', '', 'err', '', 'res', '',
-    'sub', int(NOW), 'start', '0', 'fin', '0')
+    'defs', 0, 'since', '', 'sub', int(NOW), 'start', '0', 'fin', '0')
   r.st = 'queued'
   move(r, 'q', NOW, cls)
 end

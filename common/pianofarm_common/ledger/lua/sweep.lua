@@ -1,4 +1,5 @@
 -- Queue again what nobody does. A: limit, lost_ms, backlog {class: messages in the broker}. Returns a list of {class, key, alone}.
+hear()
 local out = {}
 local function publish(r, alone) out[#out + 1] = { r.cls, r.key, alone and 1 or 0 } end
 
@@ -6,7 +7,7 @@ local function due(set, ceiling)
   return call('ZRANGEBYSCORE', set, '-inf', int(ceiling), 'LIMIT', 0, A.limit)
 end
 
-for _, key in ipairs(due(P .. 'leases', NOW)) do
+for _, key in ipairs(graceless() and due(P .. 'leases', NOW) or {}) do
   local r = load_render(key)
   if not r then
     call('ZREM', P .. 'leases', key)
