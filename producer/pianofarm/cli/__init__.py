@@ -29,6 +29,7 @@ from pianofarm.cli import (
     render,
     submit,
     top,
+    train,
     upkeep,
     worker,
 )
@@ -47,6 +48,7 @@ app = typer.Typer(
 for module in (render, play, farm, submit, jobs, worker, demo, doctor, top, cost, upkeep):
     module.register(app)
 app.add_typer(models.app, name="models")
+app.add_typer(train.app, name="train")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(budget.app, name="budget")
 
