@@ -24,7 +24,10 @@ Float32Array = NDArray[np.float32]
 DEFAULT_BLOCK = 1 << 18
 
 #: Hops of a note that are one product, with as many partials as are audible when it begins; a multiple of STRIDE.
-ROWS = 256
+ROWS = 128
+
+#: Frames of noise in a hop of partials.
+NOISE_FRAMES = 2
 
 #: Decibels in a neper of amplitude.
 NEPER_DB = 8.685889638
@@ -44,6 +47,7 @@ class _Voice:
     n_noise: int  #: frames of noise
     next_hop: int = 0
     next_noise: int = 0
+    n_audible: int = 0  #: partials that are heard, until the next multiple of `ROWS` hops
 
 
 class Engine:
@@ -104,11 +108,11 @@ class Engine:
         score, rate_hz = self._score, self._rate_hz
         silent = np.zeros((2, len(score.pitch)), np.int64)
         peak_db = np.zeros(len(score.pitch))
-        for note, (pitch, velocity) in enumerate(zip(score.pitch, score.velocity, strict=True)):
-            table = self._tables[int(pitch)]
-            silent[0, note] = (table.n_frames_at(int(velocity)) - 1) * self._hop
-            silent[1, note] = table.n_noise_frames_at(int(velocity)) * self._noise.hop
-            peak_db[note] = table.peak_db(int(velocity))
+        for note, (pitch, velocity) in enumerate(zip(score.pitch.tolist(), score.velocity.tolist(), strict=True)):
+            lasts = self._tables[pitch].lasts
+            silent[0, note] = (lasts.n_frames[velocity] - 1) * self._hop
+            silent[1, note] = lasts.n_noise_frames[velocity] * self._noise.hop
+            peak_db[note] = lasts.peak_db[velocity]
         to_lose = np.maximum(peak_db - SILENCE_DB, 1.0) / NEPER_DB
         damped_s = np.maximum(score.damped_by(to_lose) - score.onset_s, 0.0)
         damped = np.minimum(damped_s * rate_hz, 1e12).astype(np.int64) + 2 * self._hop
@@ -122,14 +126,34 @@ class Engine:
             self._voices.append(self._strike(note))
         self._n_started = until
         for voice in self._voices:
-            first, last = voice.next_hop, min(voice.n_hops, -(-(end - voice.onset) // self._hop))
-            for group in range(first - first % ROWS, last, ROWS):
-                n = self._n_audible(voice, group)
-                self._add(voice, n, max(first, group), min(group + ROWS, last), (sound, backwards), start)
-            voice.next_hop = max(first, last)
-            self._add_noise(voice, end)
+            self._continue(voice, end, (sound, backwards), start)
         self._release(end)
         self._voices = [v for v in self._voices if v.next_hop < v.n_hops or v.next_noise < v.n_noise]
+
+    def _continue(self, voice: _Voice, end: int, into: tuple[Float32Array, Float32Array], start: int) -> None:
+        """Add a voice's part of a block, and its noise to the bus."""
+        first_frame = self._noise.frame_at(voice.onset)
+        hop, low, noise_low = self._hop, voice.next_hop, voice.next_noise
+        high = max(low, min(voice.n_hops, -(-(end - voice.onset) // hop)))
+        noise_high = max(noise_low, min(voice.n_noise, self._noise.n_frames_before(end) - first_frame))
+        kept_from = min(low, noise_low // NOISE_FRAMES)
+        kept = self._kept(voice, kept_from, max(high + 1, -(-noise_high // NOISE_FRAMES)))
+        at = low
+        while at < high:
+            if at % ROWS == 0:
+                voice.n_audible = self._n_audible(voice, at, None if kept is None else float(kept[at - kept_from]))
+            until = min(at - at % ROWS + ROWS, high)
+            if voice.n_audible:
+                part = None if kept is None else kept[at - kept_from : until + 1 - kept_from]
+                self._add(voice, at, until, part, into, start)
+            at = until
+        if noise_high > noise_low:
+            power = voice.table.noise[: self._n_channels, noise_low:noise_high] * voice.noise_gain
+            if kept is not None:
+                hops = np.arange(noise_low, noise_high) // NOISE_FRAMES - kept_from
+                power *= (kept * kept)[hops, None]
+            self._noise.add(first_frame + noise_low, power)
+        voice.next_hop, voice.next_noise = high, noise_high
 
     def _release(self, end: int) -> None:
         """The noises of the keys that go up before a block's end."""
@@ -147,67 +171,61 @@ class Engine:
     def _strike(self, note: int) -> _Voice:
         score = self._score
         table, velocity = self._tables[int(score.pitch[note])], int(score.velocity[note])
-        gain, noise_gain = table.gain[velocity], table.noise_gain[velocity]
+        gain, noise_gain, silence_db = table.gain[velocity], table.noise_gain[velocity], table.silence_db[velocity]
         if score.soft[note] > 0:
             gain = gain * una_corda_gain(table.frequency_hz, float(score.soft[note]))
             noise_gain = noise_gain * np.float32(10 ** (-0.3 * score.soft[note]))
+            silence_db = SILENCE_DB - 20 * np.log10(gain + 1e-9)
         partials, noise = (int(n) for n in self._silent_after[:, note])
         n_hops, n_noise = max(1, partials // self._hop), max(1, noise // self._noise.hop)
-        silence_db = SILENCE_DB - 20 * np.log10(gain + 1e-9)
         return _Voice(note, table, gain, silence_db, noise_gain, int(self._onset[note]), n_hops, n_noise)
 
-    def _n_audible(self, voice: _Voice, hop: int) -> int:
-        """Partials of a voice that are heard from a hop on."""
-        kept = self._kept(voice, hop, hop + 1)
-        lost_db = 0.0 if kept is None else -20 * float(np.log10(kept[0, 0] + 1e-9))
-        audible = np.flatnonzero(voice.table.later_db[hop // STRIDE] > voice.silence_db + lost_db)
-        return int(audible[-1]) + 1 if len(audible) else 0
+    def _n_audible(self, voice: _Voice, hop: int, kept: float | None) -> int:
+        """Partials of a voice that are heard from a hop on, where damping has left a part of them."""
+        silence_db = voice.silence_db
+        if kept is not None and kept < 1.0:
+            silence_db = silence_db - 20 * np.float32(np.log10(kept + 1e-9))
+        audible = voice.table.later_db[hop // STRIDE] > silence_db
+        last = int(audible[::-1].argmax())
+        return len(audible) - last if audible[len(audible) - 1 - last] else 0
 
     def _add(
-        self, voice: _Voice, n: int, low: int, high: int, into: tuple[Float32Array, Float32Array], start: int
+        self,
+        voice: _Voice,
+        low: int,
+        high: int,
+        kept: Float32Array | None,
+        into: tuple[Float32Array, Float32Array],
+        start: int,
     ) -> None:
-        """Hops low..high - 1 of a voice's first n partials."""
-        if n == 0:
-            return
-        table, hop = voice.table, self._hop
-        kept = self._kept(voice, low, high + 1)
-        gain = voice.gain[:n, None]
-        basis = Basis(table.basis.cosine[:n] * gain, table.basis.sine[:n] * gain)
-        at = voice.onset + low * hop - start
+        """Hops low..high - 1 of a voice's audible partials; `kept` is what damping leaves of frames low..high."""
+        n, table = voice.n_audible, voice.table
+        # A note has fewer frames in a block than a hop has samples: the gain goes to the amplitudes, not to the basis.
+        gain = voice.gain[:n] if kept is None else voice.gain[:n] * kept[:, None]
+        basis = Basis(table.basis.cosine[:n], table.basis.sine[:n])
+        rise = table.rise[low:high]
+        forwards, backwards = into
+        at = voice.onset + low * self._hop - start
         for channel in range(self._n_channels):
-            real, imaginary = table.real[channel, low : high + 1, :n], table.imaginary[channel, low : high + 1, :n]
-            if kept is not None:
-                real, imaginary = real * kept, imaginary * kept
-            falling, rising = halves(real, imaginary, basis)
-            rise = table.rise[low:high]
-            falling[: len(rise)] *= rise
-            rising[::-1][: len(rise), 1:] *= rise[:, :0:-1]
-            forwards, backwards = into
-            forwards[channel, at : at + falling.size] += falling.ravel()
+            falling, rising = halves(
+                table.real[channel, low : high + 1, :n] * gain,
+                table.imaginary[channel, low : high + 1, :n] * gain,
+                basis,
+            )
+            if len(rise):
+                falling[: len(rise)] *= rise
+                rising[::-1][: len(rise), 1:] *= rise[:, :0:-1]
+            forwards[channel, at : at + falling.size] += falling.reshape(-1)
             at_back = forwards.shape[1] - at - falling.size
             backwards[channel, at_back : at_back + rising.size].reshape(rising.shape)[:] += rising
 
     def _kept(self, voice: _Voice, low: int, high: int) -> Float32Array | None:
-        """What damping leaves of frames low..high - 1, [n_frames, 1]; None where that is all.
+        """What damping leaves of frames low..high - 1, [n_frames]; None where that is all.
 
-        A frame hears of pedals and keys one hop late: that keeps the engine causal, and felt takes longer to fall.
+        A frame hears of pedals and keys one hop late: that keeps the engine causal, and felt takes longer to fall. Noise is
+        damped as the hop is that it lies in.
         """
         if self._score.is_free(voice.note, (voice.onset + (high - 2) * self._hop) / self._rate_hz):
             return None
         time_s = (voice.onset + np.arange(low - 1, high - 1) * self._hop) / self._rate_hz
-        return np.exp(-self._score.damping(voice.note, time_s)).astype(np.float32)[:, None]
-
-    def _add_noise(self, voice: _Voice, end: int) -> None:
-        """The noise powers of a voice up to a block's end."""
-        table, bus = voice.table, self._noise
-        first_frame = bus.frame_at(voice.onset)
-        low, high = voice.next_noise, min(voice.n_noise, bus.n_frames_before(end) - first_frame)
-        if high <= low:
-            return
-        voice.next_noise = high
-        power = table.noise[: self._n_channels, low:high] * voice.noise_gain
-        late_s = self._hop / self._rate_hz
-        if not self._score.is_free(voice.note, (first_frame + high - 1) * (bus.hop / self._rate_hz) - late_s):
-            time_s = (first_frame + np.arange(low, high)) * (bus.hop / self._rate_hz) - late_s
-            power *= np.exp(-2 * self._score.damping(voice.note, time_s)).astype(np.float32)[:, None]
-        bus.add(first_frame + low, power)
+        return np.exp(-self._score.damping(voice.note, time_s)).astype(np.float32)

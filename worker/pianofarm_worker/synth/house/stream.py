@@ -18,7 +18,7 @@ from pianofarm_worker.synth.events import (
     NoteOn,
 )
 from pianofarm_worker.synth.house import dampers
-from pianofarm_worker.synth.house.engine import NEPER_DB, ROWS
+from pianofarm_worker.synth.house.engine import NEPER_DB, NOISE_FRAMES, ROWS
 from pianofarm_worker.synth.house.live_pedals import LivePedals, LiveString
 from pianofarm_worker.synth.house.noise_bus import NoiseBus
 from pianofarm_worker.synth.house.score import HIGHEST_PITCH, LOWEST_PITCH
@@ -125,21 +125,22 @@ class HouseStream(Stream):
             if voice.pitch == pitch and voice.string.restruck_s == math.inf:
                 voice.string.restruck_s = time_s
         table, soft = self._tables[pitch], self._pedals.soft
-        gain, noise_gain = table.gain[velocity], table.noise_gain[velocity]
+        gain, noise_gain, silence_db = table.gain[velocity], table.noise_gain[velocity], table.silence_db[velocity]
         if soft > 0:
             gain = gain * dampers.una_corda_gain(table.frequency_hz, soft)
             noise_gain = noise_gain * np.float32(10 ** (-0.3 * soft))
+            silence_db = SILENCE_DB - 20 * np.log10(gain + 1e-9)
         voice = _Voice(
             pitch=pitch,
             table=table,
             string=self._pedals.strike(pitch),
             gain=gain,
-            silence_db=SILENCE_DB - 20 * np.log10(gain + 1e-9),
+            silence_db=silence_db,
             noise_gain=noise_gain,
-            to_lose=max(table.peak_db(velocity) - SILENCE_DB, 1.0) / NEPER_DB,
+            to_lose=max(table.lasts.peak_db[velocity] - SILENCE_DB, 1.0) / NEPER_DB,
             onset=round(time_s * self.sample_rate_hz),
-            n_hops=table.n_frames_at(velocity) - 1,
-            n_noise=table.n_noise_frames_at(velocity),
+            n_hops=table.lasts.n_frames[velocity] - 1,
+            n_noise=table.lasts.n_noise_frames[velocity],
         )
         self._voices.append(voice)
         self._keys_down.add(pitch)
@@ -205,8 +206,9 @@ class HouseStream(Stream):
             return
         voice.next_noise = high
         power = voice.table.noise[: self.n_channels, low:high] * voice.noise_gain
-        for row, frame in enumerate(range(first_frame + low, first_frame + high)):
-            taken = self._pedals.taken(voice.string, (frame * bus.hop - self._hop) / self.sample_rate_hz)
+        for row in range(high - low):
+            hop = (low + row) // NOISE_FRAMES - 1
+            taken = self._pedals.taken(voice.string, (voice.onset + hop * self._hop) / self.sample_rate_hz)
             if taken > 0:
                 power[:, row] *= np.float32(math.exp(-2 * taken))
         bus.add(first_frame + low, power)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,14 @@ LOWEST_PITCH = 21
 _VELOCITIES = np.arange(128, dtype=np.float32)
 
 
+class Lasts(NamedTuple):
+    """How long a key is heard and how loud it gets, by velocity; lists, as a note asks for one number."""
+
+    n_frames: list[int]  #: [128], until the partials are silent
+    n_noise_frames: list[int]  #: [128], until the noise is silent
+    peak_db: list[float]  #: [128], level of the loudest partial
+
+
 @dataclass(frozen=True)
 class KeyTable:
     """What one key sounds like at velocity 127, and what other velocities do to it."""
@@ -50,23 +58,9 @@ class KeyTable:
     gain: Float32Array  #: [128, n_partials], linear, by velocity
     rise: Float32Array  #: [RISE_HOPS, hop], how the note comes in
     noise: Float32Array  #: [2, n_noise_frames, n_bands], full scale^2 per Hz
-    noise_later_db: Float32Array  #: [n_noise_frames / STRIDE], loudest band's level from that frame on, falling
     noise_gain: Float32Array  #: [128, n_bands], linear power, by velocity
-
-    def n_frames_at(self, velocity: int) -> int:
-        """Frames until the partials of a note of this velocity are silent."""
-        audible = (self.later_db + 20 * np.log10(self.gain[velocity] + 1e-9)).max(axis=1) > SILENCE_DB
-        return max(2, min(int(audible.sum()) * STRIDE, int(self.real.shape[1])))
-
-    def n_noise_frames_at(self, velocity: int) -> int:
-        """Frames until its noise is silent."""
-        louder_db = 10 * float(np.log10(self.noise_gain[velocity].max() + 1e-9))
-        audible = self.noise_later_db + louder_db > SILENCE_DB
-        return max(1, min(int(audible.sum()) * STRIDE, int(self.noise.shape[1])))
-
-    def peak_db(self, velocity: int) -> float:
-        """Loudest level of a partial of a note of this velocity."""
-        return float((self.later_db[0] + 20 * np.log10(self.gain[velocity] + 1e-9)).max())
+    silence_db: Float32Array  #: [128, n_partials], levels at velocity 127 that are just not heard, by velocity
+    lasts: Lasts
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ class _Recorded:
     later_db: Float32Array
     gain: Float32Array
     noise: Float32Array
-    noise_later_db: Float32Array
+    noise_later_db: Float32Array  #: [n_noise_frames / STRIDE], loudest band's level from that frame on, falling
     noise_gain: Float32Array
 
 
@@ -149,6 +143,8 @@ class KeyTables:
         frequency_hz = frequency_hz[frequency_hz < 0.49 * layout.sample_rate_hz]
         n = len(frequency_hz)
         louder_db = self._towards_neighbour_db(pitch, key)
+        gain = heard.gain[:, :n] * np.float32(10 ** (louder_db / 20))
+        noise_gain = heard.noise_gain * np.float32(10 ** (louder_db / 10))
         turned = advance(heard.amplitude[:, :, :n], frequency_hz, layout.sample_rate_hz, layout.hop)
         return KeyTable(
             frequency_hz=frequency_hz,
@@ -156,11 +152,12 @@ class KeyTables:
             real=np.ascontiguousarray(turned.real),
             imaginary=np.ascontiguousarray(turned.imag),
             later_db=heard.later_db[:, :n],
-            gain=heard.gain[:, :n] * np.float32(10 ** (louder_db / 20)),
+            gain=gain,
             rise=layout.rise(float(self._parameters["tuning.rise_s"][key])),
             noise=heard.noise,
-            noise_later_db=heard.noise_later_db,
-            noise_gain=heard.noise_gain * np.float32(10 ** (louder_db / 10)),
+            noise_gain=noise_gain,
+            silence_db=SILENCE_DB - 20 * np.log10(gain + np.float32(1e-9)),
+            lasts=_lasts(heard, gain, noise_gain),
         )
 
     def _towards_neighbour_db(self, pitch: int, key: int) -> float:
@@ -242,6 +239,20 @@ class KeyTables:
         gain_db = network.gain_db(parameters, "noise", rows, _VELOCITIES, np)
         noise_gain = (10 ** (gain_db.T / 10)).astype(np.float32)
         return np.ascontiguousarray(power.transpose(1, 2, 0), np.float32), strides_db, noise_gain
+
+
+def _lasts(heard: _Recorded, gain: Float32Array, noise_gain: Float32Array) -> Lasts:
+    """When a key's partials and noise fall silent for good, by velocity."""
+    gain_db = 20 * np.log10(gain + np.float32(1e-9))
+    loudest_db = np.stack([(stride_db[: gain.shape[1]] + gain_db).max(axis=1) for stride_db in heard.later_db])
+    n_frames = (loudest_db > SILENCE_DB).sum(axis=0) * STRIDE
+    noise_louder_db = 10 * np.log10(noise_gain.max(axis=1) + 1e-9)
+    n_noise_frames = (heard.noise_later_db[:, None] + noise_louder_db > SILENCE_DB).sum(axis=0) * STRIDE
+    return Lasts(
+        np.clip(n_frames, 2, heard.amplitude.shape[1]).tolist(),
+        np.clip(n_noise_frames, 1, heard.noise.shape[1]).tolist(),
+        loudest_db[0].tolist(),
+    )
 
 
 def _between(values: Float32Array, at: Float32Array, wanted: NDArray[np.floating]) -> Float32Array:
