@@ -100,6 +100,9 @@ class Settings(BaseSettings):
         default=7 * 86_400, ge=60, description="Finished jobs and renders are remembered this long."
     )
     events_max_length: int = Field(default=100_000, ge=100, description="Events kept per stream, about.")
+    window_audio_s: float = Field(
+        default=300.0, gt=0, description="Audio published ahead for each worker; the rest waits for its owner's turn."
+    )
     bundle_max_renders: int = Field(default=8, ge=1, le=256, description="Most renders in one queue message.")
     task_events: bool = Field(default=True, description="Send Celery events, which Flower shows.")
     soft_shutdown_s: float = Field(

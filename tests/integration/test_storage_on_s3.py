@@ -1,12 +1,14 @@
 """S3BlobStore against a real S3 server."""
 
+import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from services import wait_until
 
-from pianofarm_common.errors import BadSettings, NotFound, ServiceUnavailable
+from pianofarm_common.errors import BadSettings, LimitExceeded, NotFound, ServiceUnavailable
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
 
@@ -39,6 +41,35 @@ def test_a_presigned_url_needs_no_credentials(s3_store: S3BlobStore) -> None:
     s3_store.put("t2/shared", b"for everybody")
     with urllib.request.urlopen(s3_store.presign("t2/shared", 60)) as answer:  # noqa: S310
         assert answer.read() == b"for everybody"
+
+
+def status_of(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url) as answer:  # noqa: S310
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_a_presigned_url_lapses_and_opens_no_other_object(s3_store: S3BlobStore) -> None:
+    s3_store.put("t2/shared", b"for everybody")
+    s3_store.put("t2/secret", b"for nobody")
+    url = s3_store.presign("t2/shared", 3600)
+    assert status_of(url) == 200
+    assert status_of(url.replace("t2/shared", "t2/secret")) == 403
+    assert status_of(url.replace("X-Amz-Expires=3600", "X-Amz-Expires=7200")) == 403
+    assert status_of(url.partition("?")[0]) == 403
+    short = s3_store.presign("t2/shared", 1)
+    wait_until(lambda: status_of(short) == 403, "the URL lapses")
+    assert status_of(url) == 200
+
+
+def test_an_object_too_large_for_its_reader_is_refused_and_the_connection_lives_on(s3_store: S3BlobStore) -> None:
+    s3_store.put("t4/large", b"x" * 1_000_001)
+    with pytest.raises(LimitExceeded, match="1000001 bytes, more than the 1000"):
+        s3_store.get("t4/large", 1000)
+    assert len(s3_store.get("t4/large", 1_000_001)) == 1_000_001
 
 
 def test_making_the_bucket_twice_is_fine_and_a_missing_one_is_said(s3_settings: Settings) -> None:

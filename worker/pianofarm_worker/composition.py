@@ -18,10 +18,10 @@ from typing import Any
 from celery import Celery, signals
 
 from pianofarm_common.errors import PianofarmError
-from pianofarm_common.ledger import WorkerInfo
+from pianofarm_common.ledger import Publication, WorkerInfo
 from pianofarm_common.logs import configure, get_logger
 from pianofarm_common.precision import Precision
-from pianofarm_common.queue import RENDER_TASK, make_app
+from pianofarm_common.queue import RENDER_TASK, make_app, publish
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
 from pianofarm_worker.devices import device_name
@@ -103,6 +103,7 @@ def _open_bench(app: Celery, settings: Settings, sign: StopSign, node: str, load
     """Services of a child process, its pulse started and the default model on its way."""
     metrics = serve_metrics(settings, device_name())
     ledger = MeteredLedger.watched_by(metrics, settings)
+    ledger.on_admitted = partial(_publish, app)
     store = S3BlobStore.from_settings(settings)
     host = platform.node()
     me = WorkerInfo(
@@ -118,8 +119,17 @@ def _open_bench(app: Celery, settings: Settings, sign: StopSign, node: str, load
     shelf = Shelf(store, settings.state_dir, load_piano)
     # Not in this thread: the pool kills a child that is not ready within seconds, and TensorFlow takes as long.
     threading.Thread(target=_warm, args=(shelf, settings.model, settings.precision), name="warm", daemon=True).start()
-    workshop = MeteredMaker(Workshop(settings, store, shelf, worker=me.name), metrics, me.device, ledger.budgets)
-    return Bench(app, ledger, pulse, sign, workshop)
+    workshop = Workshop(settings, store, shelf, worker=me.name)
+    workshop.reader.start()
+    return Bench(app, ledger, pulse, sign, MeteredMaker(workshop, metrics, me.device, ledger.budgets))
+
+
+def _publish(app: Celery, admitted: Publication) -> None:
+    """Publish what a claim of this worker made room for; what the broker does not take is published by the sweeper."""
+    try:
+        publish(app, admitted.priority, admitted.keys, admitted.spread)
+    except PianofarmError as error:
+        log.warning("not passed on", error=str(error))
 
 
 def _warm(shelf: Shelf, model: str, precision: Precision) -> None:

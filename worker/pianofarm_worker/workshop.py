@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pianofarm_common.errors import BadMidi, NotFound
 from pianofarm_common.ledger import Claim
 from pianofarm_common.logs import get_logger
-from pianofarm_common.midi import MidiLimits, Performance, read_performance
+from pianofarm_common.midi import Performance
 from pianofarm_common.precision import precision_of
 from pianofarm_common.renders import RenderOptions, RenderResult, RenderSpec
 from pianofarm_common.settings import Settings
@@ -17,6 +17,7 @@ from pianofarm_common.storage import BlobStore, audio_object, dry_object, midi_o
 from pianofarm_worker import quality
 from pianofarm_worker.audio import Encoded, encode, trimmed
 from pianofarm_worker.containers import MEDIA_TYPES
+from pianofarm_worker.midi_reader import MidiReader, ReaderLimits
 from pianofarm_worker.pulse import Hold
 from pianofarm_worker.shelf import Shelf
 from pianofarm_worker.synth.piano import Rendering
@@ -27,8 +28,12 @@ log = get_logger(__name__)
 class Workshop:
     """Makes renders for one worker process."""
 
-    def __init__(self, settings: Settings, store: BlobStore, shelf: Shelf, worker: str) -> None:
-        self._limits = MidiLimits.from_settings(settings)
+    def __init__(
+        self, settings: Settings, store: BlobStore, shelf: Shelf, worker: str, reader: MidiReader | None = None
+    ) -> None:
+        """Args: reader: of MIDI; None: one with the limits of the settings."""
+        self._max_bytes = settings.midi_max_bytes
+        self.reader = reader or MidiReader(ReaderLimits.from_settings(settings))
         self._store = store
         self._shelf = shelf
         self._worker = worker
@@ -70,10 +75,10 @@ class Workshop:
     def _performance(self, spec: RenderSpec) -> Performance:
         key = midi_object(spec.performance_sha256)
         try:
-            data = self._store.get(key)
+            data = self._store.get(key, self._max_bytes)
         except NotFound:
             raise BadMidi(f"the MIDI file {key} is gone from the store: submit it again") from None
-        performance = read_performance(data, self._limits)
+        performance = self.reader.read(data)
         if performance.sha256 != spec.performance_sha256:
             raise BadMidi(f"{key} holds another performance ({performance.sha256[:12]}): submit it again")
         return performance

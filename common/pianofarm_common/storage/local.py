@@ -10,6 +10,7 @@ from typing import IO
 
 from pianofarm_common.errors import BadOption, NotFound
 from pianofarm_common.storage.files import CHUNK_BYTES, PART_SUFFIX, write_then_rename
+from pianofarm_common.storage.store import check_size
 
 
 class LocalBlobStore:
@@ -28,10 +29,12 @@ class LocalBlobStore:
         """As `BlobStore.put`; the content type is not kept."""
         write_then_rename(self._path(key), lambda file: file.write(data))
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, max_bytes: int | None = None) -> bytes:
         """As `BlobStore.get`."""
         try:
-            return self._path(key).read_bytes()
+            path = self._path(key)
+            check_size(key, path.stat().st_size, max_bytes)
+            return path.read_bytes()
         except (FileNotFoundError, IsADirectoryError):
             raise NotFound(f"no object {key!r} in {self.folder}") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any, Self
@@ -16,6 +16,7 @@ from urllib3.exceptions import HTTPError as Urllib3Error
 from pianofarm_common.errors import BadSettings, NotFound, Permanent, ServiceUnavailable
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage.files import CHUNK_BYTES, write_then_rename
+from pianofarm_common.storage.store import check_size
 
 #: Refusals that heal by themselves or with the clock.
 CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
@@ -97,11 +98,14 @@ class S3BlobStore:
         with self._translated(key):
             self._s3.put_object(Bucket=self.bucket, Key=key, Body=data, ContentType=content_type)
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, max_bytes: int | None = None) -> bytes:
         """As `BlobStore.get`."""
         with self._translated(key):
-            body: bytes = self._s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
-            return body
+            answer = self._s3.get_object(Bucket=self.bucket, Key=key)
+            with closing(answer["Body"]):
+                check_size(key, answer["ContentLength"], max_bytes)
+                body: bytes = answer["Body"].read()
+                return body
 
     def download(self, key: str, path: Path) -> int:
         """As `BlobStore.download`."""

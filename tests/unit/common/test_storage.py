@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from pianofarm_common.errors import BadOption, BadSettings, DiskFull, NotFound, Permanent, ServiceUnavailable
+from pianofarm_common.errors import (
+    BadOption,
+    BadSettings,
+    DiskFull,
+    LimitExceeded,
+    NotFound,
+    Permanent,
+    ServiceUnavailable,
+)
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import LocalBlobStore, S3BlobStore, audio_object, dry_object, midi_object, sidecar_object
 
@@ -93,3 +101,11 @@ def test_an_s3_server_that_is_not_there_is_named_but_no_secret_is() -> None:
 def test_an_endpoint_that_is_no_url_is_a_bad_setting() -> None:
     with pytest.raises(BadSettings, match="PIANOFARM_S3_ENDPOINT"):
         S3BlobStore.from_settings(Settings(s3_endpoint="nonsense", s3_access_key="a", s3_secret_key="b"))
+
+
+def test_an_object_that_is_larger_than_its_reader_takes_is_refused(tmp_path):
+    store = LocalBlobStore(tmp_path)
+    store.put("midi/large", b"x" * 1001)
+    assert len(store.get("midi/large", 1001)) == 1001
+    with pytest.raises(LimitExceeded, match="1001 bytes, more than the 1000"):
+        store.get("midi/large", 1000)
