@@ -11,11 +11,11 @@ simulate-check: $(VENV)/.dev  ## hold the simulation against a real farm of 1, 2
 
 .PHONY: simulate-measure
 simulate-measure: $(VENV)/.dev  ## measure the service times of this machine's CPU, which `make simulate` is fed with
-	@$(BIN)/python -m bench.simulate.validate --piano default --workers 1 --save cpu --tolerance 10 --out $(OUT)/simulate
+	@$(BIN)/python -m bench.simulate.validate --piano default --workers 1 --pieces 24 --save cpu --tolerance 10 --out $(OUT)/simulate
 
 .PHONY: simulate-publish
-simulate-publish: $(VENV)/.dev  ## all three on a quiet machine, and the results into docs/simulation.md
-	@$(BIN)/python -m bench.simulate.validate --piano default --workers 1 --save cpu --tolerance 10 --out $(OUT)/simulate
+simulate-publish: $(VENV)/.dev  ## all three on a quiet machine, and the results into docs/simulation.md (6 min)
+	@$(BIN)/python -m bench.simulate.validate --piano default --workers 1 --pieces 24 --save cpu --tolerance 10 --out $(OUT)/simulate
 	@$(BIN)/python -m bench.simulate.validate --publish --out $(OUT)/simulate
 	@$(BIN)/python -m bench.simulate --publish --out $(OUT)/simulate
 
