@@ -247,7 +247,7 @@ class _Run:
             check_options(model, options)
             priority = self._priority if item.priority is None else parse_priority(item.priority)
         except Permanent as error:
-            self.rejected.append(Rejected(name, error))
+            self.rejected.append(Rejected.of(item, error))
             return None
         if digest not in self._uploads:
             self._uploads[digest] = uploads.submit(self._services.store.put, midi_object(digest), data, "audio/midi")

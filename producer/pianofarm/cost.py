@@ -110,7 +110,7 @@ class Estimate:
         float | None
     )  #: workers that are never idle end no later, if nothing more urgent arrives and nothing fails
     worker_s: float  #: time of workers it takes, whoever waits
-    price: float
+    price: float | None  #: None where nobody said what a worker costs
 
 
 def estimate(
@@ -127,7 +127,7 @@ def estimate(
         ahead_s: audio that waits or runs in the same or a more urgent class.
         workers: workers alive.
         speed: audio seconds that one of them makes in a second.
-        price_per_worker_h: what one of them costs.
+        price_per_worker_h: what one of them costs; 0: nobody said.
     """
     audio_s, longest_s = sum(pieces_s), max(pieces_s, default=0.0)
     likely = latest = None
@@ -138,5 +138,5 @@ def estimate(
         likely = max(whole_s, longest_s / speed)
         latest = whole_s + (1.0 - 1.0 / workers) * longest_s / speed
     worker_s = audio_s / speed
-    price = worker_s / 3600.0 * price_per_worker_h
+    price = worker_s / 3600.0 * price_per_worker_h if price_per_worker_h > 0 else None
     return Estimate(len(pieces_s), cached, audio_s, ahead_s, workers, speed, likely, latest, worker_s, price)

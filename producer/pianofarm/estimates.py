@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pianofarm.client import Farm
 from pianofarm.cost import Estimate, estimate
 from pianofarm.models import check_options
-from pianofarm.submission import MidiSource, Options, Rejected, Submission, name_of, parse_options, parse_priority
+from pianofarm.submission import MidiSource, Options, Rejected, Submission, parse_options, parse_priority
 from pianofarm_common.errors import NotFound, Permanent
 from pianofarm_common.ledger import Depth
 from pianofarm_common.ledger.census import CensusTaker
@@ -52,7 +52,7 @@ def estimate_submission(
         try:
             spec = _spec(farm, item, model or settings.model, common)
         except Permanent as error:
-            rejected.append(Rejected(item.name or name_of(item.source), error))
+            rejected.append(Rejected.of(item, error))
             continue
         specs[spec.key] = spec
     missing = [spec.audio_s for key, spec in specs.items() if not _is_done(farm, key)]

@@ -247,7 +247,7 @@ def result_of(services: Services, status: JobStatus) -> Result:
             raise NotFound(f"the farm forgot the render of job {status.job_id}: submit it again")
         return Result(services, status.render.result)
     if status.state is State.CANCELLED:
-        raise Cancelled(f"job {status.job_id} was cancelled")
+        raise Cancelled(f"job {status.job_id} was cancelled{': ' + status.error if status.error else ''}")
     if not status.state.final:
         raise Permanent(f"job {status.job_id} is {status.state}: wait for it")
     raise _worker_error(status)

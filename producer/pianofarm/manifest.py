@@ -123,8 +123,9 @@ def _table(path: Path, options: Mapping[str, object]) -> Iterator[Submission]:
 
 
 def _row(table: Path, line: int, cells: Mapping[str, str], options: Mapping[str, object]) -> Submission:
+    where = f"the table {table}, line {line}"
     if "path" not in cells:
-        raise BadOption(f"the table {table}, line {line}: the cell 'path' is empty")
+        raise BadOption(f"{where}: the cell 'path' is empty")
     try:
         merged = {**options, **{column: _value(value) for column, value in cells.items() if column not in _OWN_COLUMNS}}
         return Submission(
@@ -134,9 +135,10 @@ def _row(table: Path, line: int, cells: Mapping[str, str], options: Mapping[str,
             options=parse_options(merged),
             priority=parse_priority(cells["priority"]) if "priority" in cells else None,
             owner=cells.get("owner"),
+            origin=where,
         )
     except BadOption as error:
-        raise BadOption(f"the table {table}, line {line}: {error}") from None
+        raise BadOption(f"{where}: {error}") from None
 
 
 def _value(cell: str) -> object:

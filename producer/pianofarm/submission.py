@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from pianofarm_common.errors import BadMidi, BadOption, PianofarmError
 from pianofarm_common.midi import MidiLimits, Performance, read_performance
@@ -33,6 +33,7 @@ class Submission:
     options: Options = None
     priority: PriorityClass | None = None
     owner: str | None = None
+    origin: str = ""  #: where it was asked for, such as a line of a table; named if it is rejected
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class Rejected:
 
     name: str
     error: PianofarmError
+
+    @classmethod
+    def of(cls, item: Submission, error: PianofarmError) -> Self:
+        """The error as its asker must see it: with the place where he asked."""
+        where = f"{item.origin}: " if item.origin else ""
+        return cls(item.name or name_of(item.source), type(error)(f"{where}{error}"))
 
 
 def name_of(source: MidiSource) -> str:

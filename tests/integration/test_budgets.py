@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from pianofarm.cli import run
+from pianofarm.cli.budget import what_is_left
 from pianofarm_common.errors import ServiceUnavailable
 from pianofarm_common.ledger import Claim, JobRequest, JobTicket, Ledger, Refusal, new_id
 from pianofarm_common.ledger.budgets import Budgets, Payer
@@ -126,3 +127,30 @@ def test_budgets_are_set_and_shown_on_the_command_line(ledger, redis_settings, m
     assert "0.0 of 14400.0 s of worker time (0.0000 of 2.0000)" in capsys.readouterr().out
     assert run(["budget", "remove", "owner", "me"]) == 0
     assert run(["budget", "show", "owner", "me"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["owner", "me", "--worker-hours", "inf"], "for no limit, remove the budget"),
+        (["owner", "", "--worker-hours", "1"], "needs the name of its owner"),
+        (["batch", "nosuch", "--worker-hours", "1"], "nosuch"),
+    ],
+)
+def test_a_budget_that_would_limit_nothing_is_refused(redis_settings, monkeypatch, capsys, arguments, why):
+    monkeypatch.setenv("PIANOFARM_REDIS_URL", redis_settings.redis_url.get_secret_value())
+    monkeypatch.setenv("PIANOFARM_STATE_DIR", str(redis_settings.state_dir))
+
+    assert run(["budget", "set", *arguments]) == 2
+
+    assert why in capsys.readouterr().err
+
+
+def test_an_estimate_says_whether_the_budgets_are_enough(ledger, budgets, redis_settings):
+    budgets.set(Payer("owner", "me"), 10.0)
+    ticket = submit(ledger, 1, owner="me")
+    budgets.charge(ticket.key, 4.0)
+    priced = redis_settings.model_copy(update={"worker_price_per_h": 3600.0})
+
+    assert what_is_left(priced, 2.5, "me") == {"this batch": 2.5, "owner me": 6.0}
+    assert what_is_left(priced, None, "somebody else") == {}

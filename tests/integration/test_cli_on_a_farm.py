@@ -110,6 +110,29 @@ def test_some_failures_are_exit_code_1_and_the_others_are_delivered(pianofarm, t
     assert sorted(os.listdir("audio")) == ["deep", "one.wav"]
 
 
+def test_a_batch_gives_the_urls_of_what_is_done_and_the_reasons_of_the_rest(pianofarm, tmp_path):
+    (tmp_path / "scores" / "bad.mid").write_bytes(midi(REFUSED, next(PITCHES)))
+    (submitted,) = pianofarm.json("submit", "scores")
+
+    bad, *good = pianofarm.json("fetch", submitted["batch"], "--url", code=1)
+    assert (bad["name"], bad["state"]) == ("bad.mid", "failed")
+    assert "the piano refuses this" in bad["error"]
+    assert [job["name"] for job in good] == ["deep/two.mid", "one.mid"]
+    assert all(job["url"].startswith("http") for job in good)
+
+    urls = pianofarm("fetch", submitted["batch"], "--url", code=1).splitlines()
+    assert [url.split("?")[0] for url in urls] == [job["url"].split("?")[0] for job in good]
+    assert "bad.mid: the piano refuses this" in pianofarm.err
+    assert "bad.wav" not in os.listdir()
+
+
+def test_a_row_of_a_table_that_is_refused_is_named_even_if_it_is_the_only_one(pianofarm, tmp_path):
+    (tmp_path / "set.csv").write_text("path,model\nscores/one.mid,nobody\n")
+    pianofarm("submit", "set.csv", code=2)
+    assert "the table set.csv, line 2: " in pianofarm.err
+    assert "nobody" in pianofarm.err
+
+
 def test_a_name_that_leads_to_nothing_says_what_was_submitted_before_it(pianofarm, monkeypatch):
     monkeypatch.setattr("pianofarm.client.CHUNK", 1)
     pianofarm("submit", "scores/one.mid", "scores/deep", "missing.mid", code=2)

@@ -7,10 +7,12 @@ looked at before a render starts, so a budget is exceeded by at most one render 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal, Self
 
 import redis
 
+from pianofarm_common.errors import BadOption
 from pianofarm_common.ledger.connection import address, connect, translated
 from pianofarm_common.ledger.door import Ledger
 from pianofarm_common.ledger.scripts import PREFIX
@@ -66,7 +68,15 @@ class Budgets:
         self._redis.close()
 
     def set(self, payer: Payer, limit_s: float) -> None:
-        """Give a budget, or change one; what was spent stays spent. A batch's is forgotten `ledger_ttl_s` after its last use."""
+        """Give a budget, or change one; what was spent stays spent. A batch's is forgotten `ledger_ttl_s` after its last use.
+
+        Raises:
+            BadOption: the limit is no number of 0 or more, or the payer has no name.
+        """
+        if not 0 <= limit_s < inf:
+            raise BadOption(f"a budget of {limit_s:g} s: give 0 or more; for no limit, remove the budget")
+        if not payer.name:
+            raise BadOption(f"a budget needs the name of its {payer.kind}")
         with translated(self._where):
             pipeline = self._redis.pipeline(transaction=True)
             pipeline.hset(payer.record, "limit_ms", round(limit_s * 1000))

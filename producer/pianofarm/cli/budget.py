@@ -35,6 +35,12 @@ def set_(
         raise BadOption("give --price or --worker-hours")
     settings = Settings.load()
     limit_s = worker_hours * 3600.0 if worker_hours is not None else price_as_worker_s(price or 0.0, settings)
+    if kind == "batch":
+        from pianofarm.client import Farm
+
+        with Farm(settings) as farm:
+            # A slip of the pen must not look like a limit.
+            farm.batch(name).status()
     give(settings, kind, name, limit_s)
     typer.echo(f"{kind} {name}: {limit_s / 3600:.3f} worker hours")
 
@@ -92,8 +98,31 @@ def price_as_worker_s(price: float, settings: Settings) -> float:
     return price / settings.worker_price_per_h * 3600.0
 
 
+def what_is_left(settings: Settings, price: float | None, owner: str) -> dict[str, float]:
+    """Worker time that a new batch may use, in seconds: of its own budget at this price, and of its owner's, where they have one.
+
+    Raises:
+        BadOption: the price of a worker is not set.
+        ServiceUnavailable: Redis does not answer.
+    """
+    from pianofarm_common.ledger import Ledger
+    from pianofarm_common.ledger.budgets import Budgets, Payer
+
+    left_s = {} if price is None else {"this batch": price_as_worker_s(price, settings)}
+    ledger = Ledger.from_settings(settings)
+    budgets = Budgets.from_settings(ledger, settings)
+    try:
+        found = budgets.get(Payer("owner", owner)) if owner else None
+    finally:
+        budgets.close()
+        ledger.close()
+    if found is not None:
+        left_s[f"owner {owner}"] = max(0.0, found.limit_s - found.spent_s)
+    return left_s
+
+
 def give(settings: Settings, kind: Literal["batch", "owner"], name: str, limit_s: float) -> None:
-    """Set a budget. Raises ServiceUnavailable."""
+    """Set a budget. Raises ServiceUnavailable, and BadOption for a limit that is none."""
     from pianofarm_common.ledger import Ledger
     from pianofarm_common.ledger.budgets import Budgets, Payer
 

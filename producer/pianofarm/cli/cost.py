@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,13 +34,17 @@ def cost(
     prices: Annotated[
         Path | None, typer.Option("--prices", help="Price table; default: prices.toml in the state folder.")
     ] = None,
-    piece: Annotated[float, typer.Option("--piece", metavar="SECONDS", min=0.1, help="Length of a piece.")] = 180.0,
+    piece: Annotated[
+        float, typer.Option("--piece", metavar="SECONDS", min=0.1, max=1e6, help="Length of a piece.")
+    ] = 180.0,
     utilization: Annotated[
         float, typer.Option("--utilization", min=0.01, max=1.0, help="Part of the paid time with work in hand.")
     ] = 0.7,
     kilobytes_per_s: Annotated[
         float,
-        typer.Option("--kilobytes-per-s", min=0.0, help="Size of a stored second: 48 is 16-bit mono WAV at 24 kHz."),
+        typer.Option(
+            "--kilobytes-per-s", min=0.0, max=1e6, help="Size of a stored second: 48 is 16-bit mono WAV at 24 kHz."
+        ),
     ] = 48.0,
     json: shared.Json = False,
 ) -> None:
@@ -136,18 +140,22 @@ def measured_speeds(settings: Settings) -> dict[str, float]:
         ledger.close()
 
 
-def show_estimate(expected: Estimate, rejected: Sequence[Rejected], *, as_json: bool) -> None:
-    """Print what a submission will take; for `pianofarm submit --estimate`."""
+def show_estimate(
+    expected: Estimate, rejected: Sequence[Rejected], left_s: Mapping[str, float], *, as_json: bool
+) -> None:
+    """Print what a submission will take; for `pianofarm submit --estimate`. `left_s`: worker time in the budgets it comes under."""
     from dataclasses import asdict
 
     from pianofarm.cli.following import reason
-    from pianofarm.cli.terminal import duration_text, print_json, say
+    from pianofarm.cli.terminal import duration_text, print_json, rejection, say
 
     if as_json:
-        print_json({**asdict(expected), "rejected": [{"name": item.name, **reason(item.error)} for item in rejected]})
+        budgets = {payer: {"left_s": left, "enough": left >= expected.worker_s} for payer, left in left_s.items()}
+        rejections = [{"name": item.name, **reason(item.error)} for item in rejected]
+        print_json({**asdict(expected), "budgets": budgets, "rejected": rejections})
         return
     for item in rejected:
-        say(f"rejected: {item.name}: {item.error}")
+        say(rejection(item))
     typer.echo(
         f"{expected.renders} renders, {duration_text(expected.audio_s)} of audio, {expected.cached} more in the cache; "
         f"{duration_text(expected.ahead_s)} of audio ahead of them"
@@ -159,9 +167,15 @@ def show_estimate(expected: Estimate, rejected: Sequence[Rejected], *, as_json: 
             f"done in about {duration_text(expected.likely_s)}, {duration_text(expected.latest_s)} at the latest, "
             f"with {expected.workers} workers at {expected.speed:.1f} audio seconds a second each"
         )
-    typer.echo(
-        f"{duration_text(expected.worker_s)} of worker time, price {expected.price:.4f} at PIANOFARM_WORKER_PRICE_PER_H"
+    price = (
+        "set PIANOFARM_WORKER_PRICE_PER_H to see its price"
+        if expected.price is None
+        else f"price {expected.price:.4f} at PIANOFARM_WORKER_PRICE_PER_H"
     )
+    typer.echo(f"{duration_text(expected.worker_s)} of worker time, {price}")
+    for payer, left in left_s.items():
+        verdict = "enough" if left >= expected.worker_s else "NOT ENOUGH: the farm will stop at the limit"
+        typer.echo(f"budget of {payer}: {duration_text(left)} of worker time left, {verdict}")
 
 
 def _offer_json(offer: Offer) -> dict[str, object]:

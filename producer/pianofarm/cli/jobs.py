@@ -141,13 +141,9 @@ def fetch(
     with Farm.from_env() as farm:
         handle = _find(farm, what)
         if isinstance(handle, Batch):
-            if url:
-                for job in handle:
-                    print(job.result(timeout_s).url())
-                return
             if not handle.status().final:
                 handle.wait(timeout_s)
-            raise typer.Exit(fetch_batch(handle, path or Path(), as_json=json))
+            raise typer.Exit(fetch_batch(handle, None if url else path or Path(), as_json=json))
         result = handle.result(timeout_s)
         if url:
             print_json({"job": handle.id, "url": result.url()}) if json else print(result.url())
@@ -162,44 +158,51 @@ def fetch(
         )
 
 
-def fetch_batch(batch: Batch, folder: Path, *, as_json: bool) -> int:
-    """Download every finished render of a batch into a folder; returns 0, or 1 where some have no audio."""
+def fetch_batch(batch: Batch, folder: Path | None, *, as_json: bool) -> int:
+    """Download every finished render of a batch into a folder, or print their URLs where there is none.
+
+    Returns 0, or 1 where some have no audio; the others are fetched all the same.
+    """
     from pianofarm.cli.following import reason
     from pianofarm.cli.terminal import print_json, say
     from pianofarm.handles import result_of
-    from pianofarm_common.errors import Permanent
+    from pianofarm_common.errors import BadOption, Permanent
     from pianofarm_common.renders import State
 
     taken: set[str] = set()
     missing = 0
     for job, status_now in zip(batch.jobs, batch.statuses(), strict=True):
+        about = {"job": job.id, "name": job.name}
         try:
             result = result_of(batch.services, status_now)
+            if folder is None:
+                got = {"url": result.url()}
+            else:
+                got = {"path": str(result.download(folder / _free_name(job, result.info.audio_key, taken)))}
+        except BadOption:
+            # The folder cannot be written to: nor could the next file.
+            raise
         except Permanent as error:
             missing += 1
             if as_json:
-                print_json({"job": job.id, "name": job.name, "state": status_now.state, **reason(error)})
+                print_json({**about, "state": status_now.state, **reason(error)})
             else:
                 say(f"{job.name or job.id}: {error}")
             continue
-        name = audio_name(job, Path(result.info.audio_key).suffix)
-        if name in taken:
-            name = f"{Path(name).with_suffix('')}-{job.id[:8]}{Path(name).suffix}"
-        taken.add(name)
-        path = result.download(folder / name)
         if as_json:
-            print_json(
-                {
-                    "job": job.id,
-                    "name": job.name,
-                    "state": State.DONE,
-                    "path": str(path),
-                    "sha256": result.info.audio_sha256,
-                }
-            )
+            print_json({**about, "state": State.DONE, **got, "sha256": result.info.audio_sha256})
         else:
-            print(path)
+            print(*got.values())
     return 1 if missing else 0
+
+
+def _free_name(job: Job, audio_key: str, taken: set[str]) -> str:
+    """File name for a job's audio that no other job of the batch has; enters it in `taken`."""
+    name = audio_name(job, Path(audio_key).suffix)
+    if name in taken:
+        name = f"{Path(name).with_suffix('')}-{job.id[:8]}{Path(name).suffix}"
+    taken.add(name)
+    return name
 
 
 def audio_name(job: Job, suffix: str) -> str:

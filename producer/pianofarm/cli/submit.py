@@ -80,11 +80,12 @@ def submit(
     with Farm.from_env() as farm:
         found = expand(sources, given, farm.settings.midi_max_bytes)
         if estimate:
+            from pianofarm.cli.budget import what_is_left
             from pianofarm.cli.cost import show_estimate
             from pianofarm.estimates import estimate_submission
 
             expected, rejected = estimate_submission(farm, found, model=model, options=given, priority=priority)
-            show_estimate(expected, rejected, as_json=json)
+            show_estimate(expected, rejected, what_is_left(farm.settings, budget, owner), as_json=json)
             raise typer.Exit(1 if rejected else 0)
         if budget is not None:
             from pianofarm.cli.budget import give, price_as_worker_s
@@ -140,7 +141,7 @@ def _all_rejected(batch: Batch) -> Exception:
 
 def _show(batch: Batch, *, as_json: bool) -> None:
     from pianofarm.cli.following import reason
-    from pianofarm.cli.terminal import print_json, say
+    from pianofarm.cli.terminal import print_json, rejection, say
 
     if as_json:
         print_json(
@@ -154,7 +155,7 @@ def _show(batch: Batch, *, as_json: bool) -> None:
     for job in batch.jobs:
         print(f"{job.id}  {'cached' if job.cached else 'queued':<6}  {job.name}")
     for item in batch.rejected:
-        say(f"rejected: {item.error}" if item.name in str(item.error) else f"rejected: {item.name}: {item.error}")
+        say(rejection(item))
     cached = sum(job.cached for job in batch.jobs)
     say(
         f"batch {batch.id}: {len(batch.jobs)} submitted, {cached} of them in the cache, {len(batch.rejected)} rejected; "

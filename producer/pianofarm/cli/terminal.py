@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -22,6 +22,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+if TYPE_CHECKING:
+    from pianofarm.submission import Rejected
 
 #: Elsewhere than on a terminal a line is written at most this often, and when something ends.
 PLAIN_EVERY_S = 5.0
@@ -65,6 +68,11 @@ def print_json(value: Any) -> None:
 def table_console() -> Console:
     """Where tables go: standard output, wide enough to keep paths whole where nobody watches."""
     return Console(width=None if sys.stdout.isatty() else 500, highlight=False)
+
+
+def rejection(item: Rejected) -> str:
+    """A source that cannot be rendered, by its name, and why."""
+    return f"rejected: {item.error}" if item.name in str(item.error) else f"rejected: {item.name}: {item.error}"
 
 
 def duration_text(seconds: float) -> str:

@@ -48,7 +48,7 @@ def top(
             return
         console = table_console()
         if once or not sys.stdout.isatty():
-            console.print(picture(farm.look(slowest)))
+            console.print(picture(farm.look(slowest), expand=sys.stdout.isatty()))
             return
         with Live(picture(farm.look(slowest)), console=console, screen=True, auto_refresh=False) as live:
             while True:
@@ -63,14 +63,14 @@ def top(
         ledger.close()
 
 
-def picture(seen: Snapshot) -> RenderableType:
-    """A snapshot for eyes."""
+def picture(seen: Snapshot, *, expand: bool = True) -> RenderableType:
+    """A snapshot for eyes; expanded to the whole width of a terminal, or as narrow as it can be."""
     from rich.console import Group
     from rich.table import Table
 
     from pianofarm.cli.terminal import duration_text
 
-    queues = Table(title="queues", title_justify="left", expand=True)
+    queues = Table(title="queues", title_justify="left", expand=expand)
     queues.add_column("class")
     for head in ("waiting", "audio", "oldest", "in hand", "audio", "messages"):
         queues.add_column(head, justify="right")
@@ -86,7 +86,7 @@ def picture(seen: Snapshot) -> RenderableType:
             f"{counted.broker_messages:,}",
         )
 
-    workers = Table(title=f"workers: {len(seen.at_work)}", title_justify="left", expand=True)
+    workers = Table(title=f"workers: {len(seen.at_work)}", title_justify="left", expand=expand)
     for head in ("name", "device", "done", "render", "model", "audio", "part", "since", "attempt"):
         workers.add_column(head, justify="left" if head in ("name", "device", "render", "model") else "right")
     for item in seen.at_work:
@@ -106,7 +106,7 @@ def picture(seen: Snapshot) -> RenderableType:
             str(render.attempts),
         )
 
-    slow = Table(title="slowest of the last renders", title_justify="left", expand=True)
+    slow = Table(title="slowest of the last renders", title_justify="left", expand=expand)
     for head in ("render", "model", "worker", "audio", "render time", "upload", "real-time factor"):
         slow.add_column(head, justify="left" if head in ("render", "model", "worker") else "right")
     for render in seen.slowest:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pianofarm.cli.cost import parse_speeds
+from pianofarm.cli.cost import parse_speeds, show_estimate
 from pianofarm.cost import break_even, estimate, offers
 from pianofarm.prices import HOURS_PER_YEAR, PriceTable
 from pianofarm_common.errors import BadOption, BadSettings
@@ -142,6 +142,18 @@ def test_without_workers_there_is_a_price_and_no_time():
 
     assert expected.likely_s is None
     assert expected.price == pytest.approx(1.0)
+
+
+def test_without_the_price_of_a_worker_nothing_is_said_to_cost_nothing(capsys):
+    expected = estimate([36.0], cached=0, ahead_s=0.0, workers=1, speed=10.0, price_per_worker_h=0.0)
+
+    show_estimate(expected, [], {"this batch": 3.0, "owner me": 60.0}, as_json=False)
+
+    said = capsys.readouterr().out
+    assert expected.price is None
+    assert "set PIANOFARM_WORKER_PRICE_PER_H" in said
+    assert "budget of this batch: 0:03.0 of worker time left, NOT ENOUGH" in said
+    assert "budget of owner me: 1:00.0 of worker time left, enough" in said
 
 
 @given(
