@@ -100,8 +100,8 @@ def make_app(settings: Settings) -> Celery:
     return app
 
 
-def publish(app: Celery, priority: PriorityClass, keys: Sequence[RenderKey]) -> int:
-    """Put render keys in the queue of a class; returns the number of messages.
+def publish(app: Celery, priority: PriorityClass, keys: Sequence[RenderKey], spread: int = SPREAD) -> int:
+    """Put render keys in the queue of a class, in at least `spread` messages; returns the number of messages.
 
     Bulk renders travel in bundles when there are many; all others alone, so that they spread over the workers.
 
@@ -110,7 +110,7 @@ def publish(app: Celery, priority: PriorityClass, keys: Sequence[RenderKey]) -> 
     """
     size = 1
     if priority is PriorityClass.BULK:
-        size = max(1, min(app.conf.pianofarm_bundle_max_renders, len(keys) // SPREAD))
+        size = max(1, min(app.conf.pianofarm_bundle_max_renders, len(keys) // max(1, spread)))
     return publish_bundles(app, priority, [keys[start : start + size] for start in range(0, len(keys), size)])
 
 

@@ -418,7 +418,10 @@ def test_what_is_finished_expires_and_what_is_not_does_not(ledger: Ledger, redis
     ledger.commit(c.key, c.token, result(c.spec))
     c = claim(ledger, failed)
     ledger.fail(c.key, c.token, ValueError("x"), permanent=True)
-    bounded = {"{pianofarm}:" + name for name in ("events", "load", "mark", "fence", "heard", "queued:standard")}
+    bounded = {
+        "{pianofarm}:" + name
+        for name in ("events", "load", "mark", "fence", "heard", "virtual", "queued:standard", "rested:standard")
+    }
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         keys = set(client.scan_iter("*"))
         assert all(key.startswith("{pianofarm}:") for key in keys)

@@ -31,7 +31,7 @@ def sweep_once(ledger: Ledger, app: Celery) -> int:
         if len(publication.keys) == 1:
             publish_bundles(app, publication.priority, [publication.keys])
         else:
-            publish(app, publication.priority, publication.keys)
+            publish(app, publication.priority, publication.keys, publication.spread)
         n_published += len(publication.keys)
     return n_published
 

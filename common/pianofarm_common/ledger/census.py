@@ -1,4 +1,4 @@
-"""A census of the ledger: how much of everything there is, in two round trips, for monitoring. Changes nothing."""
+"""A census of the ledger: how much of everything there is, in three round trips, for monitoring. Changes nothing."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from pianofarm_common.settings import Settings
 
 #: Of the renders published first the one submitted first gives the age of a queue: re-publication changes the order a little.
 _HEAD = 5
+
+#: Owners whose oldest waiting render is looked at; those whose turn is next.
+_OWNERS = 50
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class CensusTaker:
             for name in PriorityClass:
                 pipeline.llen(str(name))
                 pipeline.zrange(f"{PREFIX}queued:{name}", 0, _HEAD - 1)
+                pipeline.zrange(f"{PREFIX}turns:{name}", 0, _OWNERS - 1)
             pipeline.zcard(f"{PREFIX}backoff")
             pipeline.zcard(f"{PREFIX}quarantine")
             pipeline.llen(f"{PREFIX}parked")
@@ -76,8 +80,9 @@ class CensusTaker:
             pipeline.info("stats")
             pipeline.time()
             load, *lists, backoff, quarantined, parked, memory, stats, clock = pipeline.execute()
-            lengths, heads = lists[::2], lists[1::2]
+            lengths, published, owners = lists[::3], lists[1::3], lists[2::3]
             now_ms = clock[0] * 1000 + clock[1] // 1000
+            heads = [[*keys, *lane] for keys, lane in zip(published, self._lane_heads(owners), strict=True)]
             oldest = self._oldest_s(heads, now_ms)
         classes = {
             name: ClassCensus(_depth(load, name), int(length), age)
@@ -109,6 +114,15 @@ class CensusTaker:
             events: Any = self._redis.xrevrange(f"{PREFIX}events", count=n_events)
         done = (RenderKey(fields["r"]) for _, fields in reversed(events) if fields["k"] == State.DONE)
         return list(dict.fromkeys(done))
+
+    def _lane_heads(self, owners: list[list[str]]) -> list[list[str]]:
+        """For each class, the first render of each of these owners that is not published yet."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for name, some in zip(PriorityClass, owners, strict=True):
+            for owner in some:
+                pipeline.zrange(f"{PREFIX}lane:{name}:{owner}", 0, 0)
+        answers = iter(pipeline.execute())
+        return [[key for _ in some for key in next(answers)] for some in owners]
 
     def _oldest_s(self, heads: list[list[str]], now_ms: int) -> list[float]:
         pipeline = self._redis.pipeline(transaction=False)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import random
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
-from pianofarm_common.errors import Cancelled, LeaseLost, NotFound
+from pianofarm_common.errors import Cancelled, LeaseLost, NotFound, ServiceUnavailable
 from pianofarm_common.ledger.connection import translated
 from pianofarm_common.ledger.reading import Reading
 from pianofarm_common.ledger.scripts import PREFIX
@@ -21,6 +21,9 @@ SUBMIT_CHUNK = 500
 
 #: Renders of each kind that one sweep takes.
 SWEEP_LIMIT = 500
+
+#: Renders that a claim may publish: some 100 ms for the worker, before it begins with its own.
+CLAIM_ADMITS = 256
 
 #: Error texts are cut here.
 ERROR_CHARACTERS = 2000
@@ -35,6 +38,9 @@ class Ledger(Reading):
     method may be called again after an error: a change that was made already is not made twice.
     """
 
+    #: Publishes what has its turn when a claim made room for it; None leaves that to the sweeper. Must not raise.
+    on_admitted: Callable[[Publication], None] | None = None
+
     # -- asking -------------------------------------------------------------------------------------------------------
 
     def submit_many(self, requests: Sequence[JobRequest]) -> list[JobTicket]:
@@ -42,7 +48,10 @@ class Ledger(Reading):
 
         A job attaches to the render of the same key if there is one: a finished one is a cache hit and the job is done at once; a
         failed or cancelled one starts anew; a quarantined one stays so until somebody retries it. Publish the keys of those tickets
-        that say `needs_message` (`queue.publish_tickets`).
+        that say `needs_message` (`queue.publish_tickets`); the others wait until it is their owner's turn.
+
+        Raises:
+            ServiceUnavailable: one of them goes to a class, owner or batch that is being drained; its chunk was not entered.
         """
         tickets: list[JobTicket] = []
         for chunk in _chunks(requests, SUBMIT_CHUNK):
@@ -60,6 +69,11 @@ class Ledger(Reading):
                 for request in chunk
             ]
             answers = self._scripts.call("submit", jobs=entries)
+            if answers[0] == "draining":
+                kind, name = answers[1:]
+                raise ServiceUnavailable(
+                    f"{kind} {name} is being drained and takes nothing new: 'pianofarm resume --{kind} {name}' opens it again"
+                )
             for request, entry, (state, priority, cached, needs_message) in zip(chunk, entries, answers, strict=True):
                 tickets.append(
                     JobTicket(
@@ -128,10 +142,13 @@ class Ledger(Reading):
             worker=worker[:200],
             nonce=secrets.token_hex(8),
             rest=json.dumps(list(rest)) if rest else "",
+            admits=CLAIM_ADMITS if self.on_admitted else 0,
         )
         if answer[0] != "ok":
             return Refusal(answer[0])
-        _, token, spec, attempt, priority, queue_ms = answer
+        _, token, spec, attempt, priority, queue_ms, admitted, spread = answer
+        if admitted and self.on_admitted:
+            self.on_admitted(Publication(PriorityClass(priority), tuple(map(RenderKey, admitted)), int(spread)))
         return Claim(
             key=key,
             token=token,
@@ -228,13 +245,13 @@ class Ledger(Reading):
     def sweep(self, backlog: Mapping[PriorityClass, int]) -> list[Publication]:
         """Find work that nobody does, queue it again, and return what to publish. Any number of sweepers may run.
 
-        Covers leases that lapsed, waits that are over, and queued renders whose message is gone.
+        Covers leases that lapsed, waits and pauses that are over, queued renders whose message is gone, and those whose turn it is.
 
         Args:
             backlog: messages now waiting in the broker, by class (`queue.backlog`): where there are none, a render that is queued
                 for `lost_message_s` has lost its message.
         """
-        found = self._scripts.call(
+        found, admitted = self._scripts.call(
             "sweep",
             limit=SWEEP_LIMIT,
             lost_ms=round(self._settings.lost_message_s * 1000),
@@ -246,7 +263,11 @@ class Ledger(Reading):
             for priority in PriorityClass
             if (keys := tuple(RenderKey(key) for name, key, single in found if name == priority and not single))
         ]
-        return alone + together
+        turns = [
+            Publication(PriorityClass(name), tuple(map(RenderKey, keys)), int(spread))
+            for name, spread, *keys in admitted
+        ]
+        return alone + together + turns
 
     def adopt(self, results: Sequence[RenderResult]) -> int:
         """Enter finished renders from their sidecars, after Redis lost its memory; returns how many were not known as done.

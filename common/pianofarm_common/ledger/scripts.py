@@ -46,6 +46,7 @@ class Scripts:
             "events_max": settings.events_max_length,
             "max_attempts": settings.max_attempts,
             "lease_ms": round(settings.lease_s * 1000),
+            "window_ms": round(settings.window_audio_s * 1000),
         }
 
     def call(self, name: str, /, **arguments: object) -> Any:

@@ -46,6 +46,7 @@ class Refusal(StrEnum):
     FINISHED = "finished"  #: done, failed or quarantined
     CANCELLED = "cancelled"  #: nobody waits for it any more
     HELD = "held"  #: another worker has a valid lease
+    PAUSED = "paused"  #: its class, or the owners or batches of all who wait for it; published again after the pause
     BACKOFF = "backoff"  #: an earlier attempt failed; the sweeper publishes it when its wait is over
 
 
@@ -152,6 +153,7 @@ class Publication:
 
     priority: PriorityClass
     keys: tuple[RenderKey, ...]
+    spread: int = 16  #: bulk renders are bundled only so far that there are at least this many messages
 
 
 @dataclass(frozen=True)

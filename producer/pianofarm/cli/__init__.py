@@ -24,6 +24,7 @@ from pianofarm.cli import (
     farm,
     jobs,
     models,
+    owners,
     play,
     quarantine,
     render,
@@ -51,6 +52,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(train.app, name="train")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(budget.app, name="budget")
+app.add_typer(owners.app, name="owners")
 
 
 def _print_version(value: bool) -> None:

@@ -1,15 +1,20 @@
--- Take the lease of a render. A: key, worker, nonce, rest. Returns {'ok', token, spec, attempt, class, ms since submission} or {refusal}.
+-- Take the lease of a render. A: key, worker, nonce, rest, admits: most renders to admit. Returns {'ok', token, spec, attempt, class,
+-- ms since submission, keys admitted, workers} or {refusal}.
 hear()
 local r = load_render(A.key)
 if not r then return { 'unknown' } end
 if leased(r) and r.nonce == A.nonce then
   -- Asked twice, because the first answer was lost.
-  return { 'ok', r.tok, r.spec, r.att, r.cls, int(NOW - r.sub) }
+  return { 'ok', r.tok, r.spec, r.att, r.cls, int(NOW - r.sub), {}, 1 }
 end
 if leased(r) and r.lease <= NOW and graceless() then lapse(r) end
 if r.st == 'cancelled' then return { 'cancelled' } end
 if FINAL[r.st] then return { 'finished' } end
 if leased(r) then return { 'held' } end
+if paused(r) then
+  move(r, 'p', r.sub)
+  return { 'paused' }
+end
 local score = tonumber(call('ZSCORE', list_of(r), A.key)) or NOW
 if r.at == 'b' and score > NOW then return { 'backoff' } end
 
@@ -19,4 +24,10 @@ call('HSET', P .. 'render:' .. A.key, 'att', r.att, 'wk', r.wk, 'tok', r.tok, 'n
   'start', int(NOW), 'frac', '0', 'fev', '0', 'rest', A.rest)
 move(r, 'l', NOW + A.lease_ms)
 change(r, 'running', 'running', 0)
-return { 'ok', r.tok, r.spec, r.att, r.cls, int(NOW - r.sub) }
+
+-- Half of the window is used up: the worker that finds it so publishes what is next, so that no sweep is waited for.
+local admitted, w = {}, window(r.cls)
+if A.admits > 0 and (w.ms < w.max_ms / 2 or w.n < w.min_n) then
+  for i, n in ipairs(admit(r.cls, A.admits)) do admitted[i] = n.key end
+end
+return { 'ok', r.tok, r.spec, r.att, r.cls, int(NOW - r.sub), admitted, w.min_n }

@@ -3,7 +3,8 @@
 -- KEYS[1] is the prefix of every key, "{pianofarm}:". All keys carry that hash tag, hence live in one slot, and a script may build
 -- the others from it, in a Cluster too. ARGV[1] is a JSON object with the settings and the script's own arguments.
 --
---   render:<key>      hash: st state, at where it is listed (q queued, l leased, b backoff), cls class, spec, ams audio in ms,
+--   render:<key>      hash: st state, at where it is listed (w waits for its owner's turn, q published, l leased, b backoff, p paused),
+--                     cls class, own whose turn it waits for, spec, ams audio in ms,
 --                     att attempts, kills, tok current token, last token before it, nonce, wk worker, lease, sub, start, fin (ms),
 --                     frac, fev fraction of the last progress event, et error type, err error, res result, rest keys of its message,
 --                     defs how often it was deferred, since when (ms)
@@ -11,9 +12,13 @@
 --   job:<id>          hash: key, batch, owner, name, cls, created, cached, st final state ('' while it waits), fin, et, err
 --   batch:<id>        hash: total and a count for each state; batchjobs:<id> list of job ids; events:<id> stream
 --   events            stream of the whole farm
---   queued:<class>    sorted set: when its message was published last
+--   lane:<class>:<owner>  sorted set: what waits for the turn of an owner; by time of submission
+--   turns:<class>     sorted set: owners whose lane is not empty, by start tag; rested:<class> those who were served last, by finish tag
+--   virtual, weights  hashes: class -> virtual time, owner -> weight
+--   queued:<class>    sorted set of what is published: when its message was published last
 --   leases, backoff   sorted sets: when the lease lapses, when the wait is over
---   load              hash: n:<class>:<q|l> renders and ms:<class>:<q|l> audio
+--   load              hash: n:<class>:<q|l> renders and ms:<class>:<q|l> audio, waiting and leased; pms:<class> audio that is published
+--   switches          hash: what is paused or drained; paused: sorted set of renders that met a pause, by time of submission
 --   mark              hash: class -> the youngest publication that was claimed
 --   quarantine        sorted set of quarantined renders; parked: list of unreadable messages; fence: counter of tokens
 --   workers, seen     hash and sorted set of living workers
@@ -29,7 +34,7 @@ local call = redis.call
 
 local FINAL = { done = true, failed = true, quarantined = true, cancelled = true }
 local URGENCY = { interactive = 3, standard = 2, bulk = 1 }
-local FIELDS = { 'st', 'at', 'cls', 'ams', 'att', 'kills', 'tok', 'last', 'nonce', 'wk', 'lease', 'sub', 'fev', 'err', 'spec', 'rest' }
+local FIELDS = { 'st', 'at', 'cls', 'ams', 'att', 'kills', 'tok', 'last', 'nonce', 'wk', 'lease', 'sub', 'fev', 'err', 'spec', 'rest', 'own' }
 
 local function int(number) return string.format('%.0f', number) end
 
@@ -45,19 +50,88 @@ end
 
 local function leased(r) return r.at == 'l' end
 
--- The column of `load` a list counts in: a render that backs off waits as much as one in the queue.
-local function column(at) if at == 'b' then return 'q' end return at end
+-- The column of `load` a list counts in: whatever is not leased waits.
+local function column(at) if at == 'l' then return 'l' end return 'q' end
+
+local function lane(cls, owner) return P .. 'lane:' .. cls .. ':' .. owner end
 
 local function list_of(r)
   if r.at == 'q' then return P .. 'queued:' .. r.cls end
   if r.at == 'l' then return P .. 'leases' end
+  if r.at == 'w' then return lane(r.cls, r.own or '') end
+  if r.at == 'p' then return P .. 'paused' end
   return P .. 'backoff'
+end
+
+-- What may be published of each class, as far as this call has looked.
+local windows = {}
+
+local function window(cls)
+  local w = windows[cls]
+  if not w then
+    local workers = math.max(1, call('ZCARD', P .. 'seen'))
+    w = { n = call('ZCARD', P .. 'queued:' .. cls), ms = tonumber(call('HGET', P .. 'load', 'pms:' .. cls) or '') or 0,
+      min_n = 2 * workers, max_ms = (A.window_ms or 0) * workers }
+    windows[cls] = w
+  end
+  return w
+end
+
+local function has_room(cls)
+  local w = window(cls)
+  return w.ms < w.max_ms or w.n < w.min_n
 end
 
 local function count(r, sign)
   local name = r.cls .. ':' .. column(r.at)
   call('HINCRBY', P .. 'load', 'n:' .. name, sign)
   call('HINCRBY', P .. 'load', 'ms:' .. name, int(sign * r.ams))
+  if r.at == 'q' then
+    call('HINCRBY', P .. 'load', 'pms:' .. r.cls, int(sign * r.ams))
+    local w = windows[r.cls]
+    if w then w.n, w.ms = w.n + sign, w.ms + sign * r.ams end
+  end
+end
+
+-- Start-time fair queuing (Goyal, Vin, Cheng, SIGCOMM 1996). A render starts at the virtual time of its class, or when the one of the same
+-- owner before it ends, whichever is later; it ends its audio, divided by its owner's weight, after its start. Next is who starts first,
+-- and its start is the virtual time from then on.
+
+local virtuals, weights, turns_known = {}, {}, {}
+
+local function virtual(cls)
+  if not virtuals[cls] then virtuals[cls] = tonumber(call('HGET', P .. 'virtual', cls) or '') or 0 end
+  return virtuals[cls]
+end
+
+local function weight(owner)
+  if not weights[owner] then weights[owner] = tonumber(call('HGET', P .. 'weights', owner) or '') or 1 end
+  return weights[owner]
+end
+
+local function tag(number) return string.format('%.3f', number) end
+
+-- Where the next render of an owner starts who has none waiting.
+local function start_of(cls, owner)
+  return math.max(virtual(cls), tonumber(call('ZSCORE', P .. 'rested:' .. cls, owner) or '') or 0)
+end
+
+local function rest(cls, owner, finish)
+  local rested = P .. 'rested:' .. cls
+  call('ZREM', P .. 'turns:' .. cls, owner)
+  call('ZADD', rested, tag(finish), owner)
+  -- Who ended in the past starts like a newcomer.
+  call('ZREMRANGEBYSCORE', rested, '-inf', tag(virtual(cls)))
+  call('ZREMRANGEBYRANK', rested, 0, -10001)
+end
+
+-- Serve a render of an owner that starts at `start`; returns where the owner's next one starts.
+local function serve(r, owner, start)
+  if start > virtual(r.cls) then
+    virtuals[r.cls] = start
+    call('HSET', P .. 'virtual', r.cls, tag(start))
+  end
+  return start + r.ams / weight(owner)
 end
 
 -- Put a render in another list (or in none, at = ''), perhaps in another class; keeps `load` true.
@@ -65,13 +139,47 @@ local function move(r, at, score, cls)
   if r.at ~= '' then
     call('ZREM', list_of(r), r.key)
     count(r, -1)
+    if r.at == 'w' and call('EXISTS', list_of(r)) == 0 then
+      turns_known[r.cls .. ':' .. r.own] = nil
+      local start = call('ZSCORE', P .. 'turns:' .. r.cls, r.own)
+      if start then rest(r.cls, r.own, tonumber(start)) end
+    end
   end
   r.at, r.cls = at, cls or r.cls
   if at ~= '' then
-    call('ZADD', list_of(r), int(score), r.key)
+    call('ZADD', list_of(r), tag(score), r.key)
     count(r, 1)
   end
   call('HSET', P .. 'render:' .. r.key, 'at', r.at, 'cls', r.cls)
+end
+
+-- Put a render that is in no list where it waits for its owner's turn.
+local function into_lane(r, score)
+  local known = r.cls .. ':' .. r.own
+  if not turns_known[known] then
+    if not call('ZSCORE', P .. 'turns:' .. r.cls, r.own) then
+      local start = start_of(r.cls, r.own)
+      call('ZREM', P .. 'rested:' .. r.cls, r.own)
+      call('ZADD', P .. 'turns:' .. r.cls, tag(start), r.own)
+    end
+    turns_known[known] = true
+  end
+  move(r, 'w', score)
+end
+
+-- The switches of operators: "pause:queue:bulk", "pause:owner:...", "pause:batch:...", the same with drain.
+local switches = nil
+
+local function switch(action, kind, name)
+  if not switches then
+    switches = { any = false }
+    local flat = call('HGETALL', P .. 'switches')
+    for i = 1, #flat, 2 do
+      switches[flat[i]] = true
+      switches.any = true
+    end
+  end
+  return switches.any and switches[action .. ':' .. kind .. ':' .. name]
 end
 
 local function batch_column(state) if state == 'uploading' then return 'running' end return state end
@@ -97,6 +205,71 @@ local function waiting(r)
   local flat, jobs = call('HGETALL', P .. 'waiting:' .. r.key), {}
   for i = 1, #flat, 2 do jobs[#jobs + 1] = { id = flat[i], batch = flat[i + 1] } end
   return jobs
+end
+
+-- True where nobody who waits for a render may have it started now.
+local function paused(r)
+  if switch('pause', 'queue', r.cls) then return true end
+  if not switches.any then return false end
+  local jobs = waiting(r)
+  for _, job in ipairs(jobs) do
+    if not switch('pause', 'batch', job.batch) and not switch('pause', 'owner', call('HGET', P .. 'job:' .. job.id, 'owner') or '') then
+      return false
+    end
+  end
+  return #jobs > 0
+end
+
+-- Enter a render that is in no list: published at once while there is room and nobody waits, else when it is its owner's turn. Returns 1
+-- if its message is to be published now.
+local function enqueue(r, owner, score)
+  r.own = owner
+  call('HSET', P .. 'render:' .. r.key, 'own', owner)
+  if not has_room(r.cls) or call('EXISTS', P .. 'turns:' .. r.cls) == 1 or switch('pause', 'queue', r.cls)
+    or switch('pause', 'owner', owner) then
+    into_lane(r, score)
+    return 0
+  end
+  -- Where nothing waits at all, everybody is a newcomer.
+  if window(r.cls).n == 0 then call('DEL', P .. 'rested:' .. r.cls) end
+  local start = start_of(r.cls, owner)
+  rest(r.cls, owner, serve(r, owner, start))
+  move(r, 'q', NOW)
+  return 1
+end
+
+-- Publish what has its turn while there is room, at most this many; returns the renders.
+local function admit(cls, most)
+  local admitted, skipped, seen = {}, 0, 0
+  if switch('pause', 'queue', cls) then return admitted end
+  while seen < most and has_room(cls) do
+    local turn = call('ZRANGE', P .. 'turns:' .. cls, skipped, skipped, 'WITHSCORES')
+    local owner, start = turn[1], tonumber(turn[2])
+    if not owner then break end
+    local key = call('ZRANGE', lane(cls, owner), 0, 0)[1]
+    if switch('pause', 'owner', owner) then
+      skipped = skipped + 1
+    elseif not key then
+      rest(cls, owner, start)
+    else
+      seen = seen + 1
+      local r = load_render(key)
+      if not r then
+        call('ZREM', lane(cls, owner), key)
+      elseif paused(r) then
+        move(r, 'p', r.sub)
+      else
+        local finish = serve(r, owner, start)
+        move(r, 'q', NOW)
+        if call('ZSCORE', P .. 'turns:' .. cls, owner) then call('ZADD', P .. 'turns:' .. cls, tag(finish), owner)
+        else rest(cls, owner, finish) end
+        admitted[#admitted + 1] = r
+      end
+    end
+  end
+  -- A bundle is to hold similar lengths, and no long one is to be left for the end.
+  if cls == 'bulk' then table.sort(admitted, function(a, b) return a.ams > b.ams end) end
+  return admitted
 end
 
 -- Change the state of a render and the counts of the batches that wait for it, and say so in the streams.
@@ -174,13 +347,12 @@ local function lapse(r)
   end
 end
 
--- A fresh set of attempts for a render that was finished without a result.
-local function restart(r, cls)
+-- A fresh set of attempts for a render that was finished without a result. It is in no list then.
+local function restart(r)
   local render = P .. 'render:' .. r.key
   call('PERSIST', render)
   call('ZREM', P .. 'quarantine', r.key)
   call('HSET', render, 'st', 'queued', 'att', 0, 'kills', 0, 'tok', '', 'nonce', '', 'frac', '0', 'fev', '0', 'et', '', 'err', '', 'res', '',
     'defs', 0, 'since', '', 'sub', int(NOW), 'start', '0', 'fin', '0')
-  r.st = 'queued'
-  move(r, 'q', NOW, cls)
+  r.st, r.sub = 'queued', NOW
 end

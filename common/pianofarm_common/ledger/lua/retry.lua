@@ -10,5 +10,6 @@ for _, job in ipairs(waiting(r)) do
 end
 local batches = change(r, 'queued', 'retry', 0)
 restart(r)
+move(r, 'q', NOW)
 for batch in pairs(batches) do settle_batch(batch) end
 return r.cls

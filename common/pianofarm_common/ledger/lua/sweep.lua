@@ -1,4 +1,5 @@
--- Queue again what nobody does. A: limit, lost_ms, backlog {class: messages in the broker}. Returns a list of {class, key, alone}.
+-- Queue again what nobody does, and publish what has its turn. A: limit, lost_ms, backlog {class: messages in the broker}. Returns a list
+-- of {class, key, alone}, then the same of {class, spread, key, ...}: what was admitted, and over how many messages to spread it.
 hear()
 local out = {}
 local function publish(r, alone) out[#out + 1] = { r.cls, r.key, alone and 1 or 0 } end
@@ -50,4 +51,27 @@ for _, cls in ipairs({ 'interactive', 'standard', 'bulk' }) do
     end
   end
 end
-return out
+
+-- What met a pause waits for its turn again when the pause is over; a part of it is looked at in each sweep.
+local from = tonumber(call('GET', P .. 'unpaused') or '') or 0
+local held = call('ZRANGE', P .. 'paused', from, from + A.limit - 1)
+for _, key in ipairs(held) do
+  local r = load_render(key)
+  if not r then
+    call('ZREM', P .. 'paused', key)
+  elseif paused(r) then
+    from = from + 1
+  else
+    move(r, '', 0)
+    into_lane(r, r.sub)
+  end
+end
+if #held < A.limit then call('DEL', P .. 'unpaused') else call('SET', P .. 'unpaused', from) end
+
+local turns = {}
+for _, cls in ipairs({ 'interactive', 'standard', 'bulk' }) do
+  local admitted = { cls, window(cls).min_n }
+  for _, r in ipairs(admit(cls, A.limit)) do admitted[#admitted + 1] = r.key end
+  if #admitted > 2 then turns[#turns + 1] = admitted end
+end
+return { out, turns }
