@@ -21,6 +21,7 @@ from pianofarm_common.ledger.connection import address
 from pianofarm_common.ledger.values import JobTicket
 from pianofarm_common.renders import PriorityClass, RenderKey
 from pianofarm_common.settings import Settings
+from pianofarm_common.signing import Seal
 
 #: The one task of the farm.
 RENDER_TASK = "pianofarm.render"
@@ -35,6 +36,9 @@ CLASSES = (PriorityClass.INTERACTIVE, PriorityClass.STANDARD, PriorityClass.BULK
 SPREAD = 16
 
 _KEY = re.compile(r"[0-9a-f]{64}")
+
+#: Accepts every message.
+UNSEALED = Seal(())
 
 
 def make_app(settings: Settings) -> Celery:
@@ -67,7 +71,9 @@ def make_app(settings: Settings) -> Celery:
             "socket_timeout": max(30.0, timeout_s),
             "socket_connect_timeout": timeout_s,
             "socket_keepalive": True,
-            "retry_on_timeout": True,
+            # No retry inside the Redis client: it would connect again under kombu's feet, without the subscriptions kombu made, and
+            # a worker would wait for ever for a message on a connection that none can come on.
+            "retry_on_timeout": False,
             "health_check_interval": 25,
         },
         broker_connection_retry_on_startup=True,
@@ -97,7 +103,15 @@ def make_app(settings: Settings) -> Celery:
         pianofarm_bundle_max_renders=settings.bundle_max_renders,
         pianofarm_broker=address(settings.redis_url.get_secret_value()),
     )
+    # Not in the configuration, which Celery's remote control and Flower show.
+    app.pianofarm_seal = Seal.from_settings(settings)
     return app
+
+
+def seal_of(app: Celery) -> Seal:
+    """What signs and checks the messages of an app that `make_app` made."""
+    seal: Seal = app.pianofarm_seal
+    return seal
 
 
 def publish(app: Celery, priority: PriorityClass, keys: Sequence[RenderKey], spread: int = SPREAD) -> int:
@@ -138,7 +152,7 @@ def publish_bundles(app: Celery, priority: PriorityClass, bundles: Sequence[Sequ
             for bundle in bundles:
                 app.send_task(
                     RENDER_TASK,
-                    args=[{"v": MESSAGE_VERSION, "renders": list(bundle)}],
+                    args=[seal_of(app).sealed({"v": MESSAGE_VERSION, "renders": list(bundle)})],
                     queue=str(priority),
                     producer=producer,
                     ignore_result=True,
@@ -151,11 +165,15 @@ def publish_bundles(app: Celery, priority: PriorityClass, bundles: Sequence[Sequ
     return len(bundles)
 
 
-def parse_message(body: object) -> list[RenderKey]:
+def parse_message(body: object, seal: Seal = UNSEALED) -> list[RenderKey]:
     """The render keys of a message.
 
+    Args:
+        body: what came.
+        seal: checks its signature.
+
     Raises:
-        Permanent: not a message of a version that we know; park it, guess nothing.
+        Permanent: not a message of a version that we know, or not signed as it must be; park it, guess nothing.
     """
     if not isinstance(body, dict):
         raise Permanent(f"a message must be an object, got {type(body).__name__}")
@@ -164,6 +182,7 @@ def parse_message(body: object) -> list[RenderKey]:
         raise Permanent(
             f"message version {version!r} is not known here (this worker knows {MESSAGE_VERSION}): update the worker"
         )
+    seal.check(body)
     if not isinstance(renders, list) or not renders or len(renders) > 256:
         raise Permanent("a message holds 1 to 256 render keys")
     if any(not isinstance(key, str) or not _KEY.fullmatch(key) for key in renders):

@@ -52,6 +52,7 @@ TROUBLES = (
     "redis frozen",
     "redis disk full",
     "redis failover",
+    "redis hangs up",
     "storage 500",
     "storage full",
     "storage silent",
@@ -452,6 +453,10 @@ def _trouble_around(scenario: Scenario, point: str, trouble: str, pid: int, outa
             farm.fill_redis_disk(outage_s)
         case "redis failover":
             farm.fail_over()
+        case "redis hangs up":
+            for proxy in [farm.redis_proxy, *(each.proxy for each in farm.workers)]:
+                proxy.hang_up()
+            scenario.submit()
         case "storage 500":
             farm.storage_proxy.arm("500", random.randint(4, 9))
         case "storage full":

@@ -26,6 +26,7 @@ SHORT = [
     ("rendering", "redis gone"),
     ("stored", "redis disk full"),
     ("rendered", "redis failover"),
+    ("rendering", "redis hangs up"),
     ("rendered", "storage 500"),
     ("rendered", "storage silent"),
     ("rendered", "torn upload"),
