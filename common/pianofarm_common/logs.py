@@ -15,7 +15,7 @@ import structlog
 from pianofarm_common.settings import Settings
 
 #: A field with one of these in its name is masked.
-SECRET_WORDS = ("password", "secret", "token", "access_key", "redis_url")
+SECRET_WORDS = ("password", "secret", "token", "access_key", "redis_url", "message_keys", "webhook_key", "signature")
 
 
 def mask_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pianofarm_common.errors import BadSettings
@@ -19,6 +19,9 @@ from pianofarm_common.precision import Precision
 
 #: The file in the state folder that `pianofarm up` writes and `Settings.load` reads.
 FARM_ENV_FILE = "farm.env"
+
+#: Shortest key that signs anything: 128 bits in hex digits.
+MIN_KEY_CHARACTERS = 32
 
 
 def default_state_dir() -> Path:
@@ -48,6 +51,10 @@ class Settings(BaseSettings):
     s3_secret_key: SecretStr = Field(default=SecretStr(""), description="Secret key that belongs to the access key.")
     s3_timeout_s: float = Field(default=30.0, gt=0, le=600, description="Longest wait for one answer from the store.")
     presign_ttl_s: int = Field(default=3600, ge=1, le=604_800, description="How long a presigned URL works.")
+    message_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="Keys that sign queue messages, commas between them; the first signs, all are accepted; empty: no signatures.",
+    )
 
     # Synthesis
     model: str = Field(default="default", description="Model used when a request names none.")
@@ -134,6 +141,13 @@ class Settings(BaseSettings):
         default="INFO", description="Least severe level logged."
     )
     log_format: Literal["json", "console"] = Field(default="json", description="One JSON object a line, or for eyes.")
+
+    @field_validator("message_keys")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        if any(len(key.strip()) < MIN_KEY_CHARACTERS for key in value.get_secret_value().split(",") if key.strip()):
+            raise ValueError(f"a key has at least {MIN_KEY_CHARACTERS} characters (openssl rand -hex 32 makes one)")
+        return value
 
     @classmethod
     def load(cls, state_dir: Path | None = None) -> Self:

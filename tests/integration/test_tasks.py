@@ -4,18 +4,20 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from celery import Celery
 from farm import midi
 from ledger_values import request, result
+from pydantic import SecretStr
 from services import wait_until
 
 from pianofarm_common.errors import BadMidi, BadSettings, Cancelled, DiskFull, LeaseLost, ServiceUnavailable
 from pianofarm_common.ledger import Claim, JobTicket, Ledger, Refusal, WorkerInfo
 from pianofarm_common.midi import MidiLimits, read_performance
-from pianofarm_common.queue import backlog, make_app
+from pianofarm_common.queue import backlog, make_app, seal_of
 from pianofarm_common.renders import PriorityClass, RenderKey, RenderResult, State
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import LocalBlobStore, midi_object, sidecar_object
@@ -60,7 +62,7 @@ def bench(ledger: Ledger, redis_settings: Settings, app: Celery) -> Bench:
     return Bench(app, ledger, Pulse(ledger, redis_settings, me, sign), sign, Maker())
 
 
-def message(*tickets: JobTicket) -> object:
+def message(*tickets: JobTicket) -> dict[str, object]:
     return {"v": 1, "renders": [ticket.key for ticket in tickets]}
 
 
@@ -231,3 +233,24 @@ def test_a_midi_object_that_is_not_the_performance_asked_for_is_refused(
     other = read_performance(midi(60), MidiLimits.from_settings(redis_settings)).sha256
     with pytest.raises(BadMidi, match=other[:12]):
         workshop.make(claim, Hold(claim, StopSign()))
+
+
+def test_where_messages_are_signed_all_others_are_parked_with_the_reason(
+    bench: Bench, ledger: Ledger, redis_settings: Settings
+) -> None:
+    key = "the-key-of-this-farm-" + "0" * 32
+    signing = redis_settings.model_copy(update={"message_keys": SecretStr(key)})
+    (ticket,) = ledger.submit_many([request()])
+    with contextlib.closing(make_app(signing)) as app:
+        signed = replace(bench, app=app)
+        work_through(signed, message(ticket))
+        work_through(signed, message(ticket) | {"sig": "0" * 64})
+        assert bench.maker.made == []
+        (forged, wrong), (unsigned, missing) = ledger.parked()
+        assert "signed by none of the 1 keys" in wrong
+        assert "without a signature" in missing
+        assert ticket.key in forged
+        assert ticket.key in unsigned
+        assert key not in forged + wrong + unsigned + missing
+        work_through(signed, seal_of(app).sealed(message(ticket)))
+    assert ledger.render(ticket.key).state is State.DONE

@@ -22,7 +22,7 @@ from pianofarm_common.errors import (
 )
 from pianofarm_common.ledger import Claim, Ledger, Refusal
 from pianofarm_common.logs import get_logger
-from pianofarm_common.queue import message_text, parse_message, publish_bundles
+from pianofarm_common.queue import message_text, parse_message, publish_bundles, seal_of
 from pianofarm_common.renders import RenderKey, RenderResult
 from pianofarm_worker.brake import Brake
 from pianofarm_worker.pulse import Hold, Pulse
@@ -63,7 +63,7 @@ def work_through(bench: Bench, body: object) -> None:
     away the rest of the message is dropped; the sweeper publishes it again.
     """
     try:
-        keys = parse_message(body)
+        keys = parse_message(body, seal_of(bench.app))
     except Permanent as error:
         log.warning("message parked", reason=str(error))
         bench.ledger.park(message_text(body), str(error))
