@@ -33,9 +33,10 @@ def test_what_a_replica_did_not_hear_of_is_lost_and_finished_audio_comes_back(fa
             scenario.faults.let_go("claimed")
             again.result(timeout_s=TIMEOUT_S)
             wait_until(lambda: scenario.happened("committed", outcome="ok") == 1, "committed", TIMEOUT_S)
-            tokens = [entry["token"] for entry in scenario.history() if entry["kind"] == "claimed"]
-            assert len(tokens) == 2
-            assert scenario.happened("committed", outcome="ok", token=tokens[1]) == 1
+            # More than two claims where the machine is so busy that a lease lapses for nothing.
+            first, *others = [entry["token"] for entry in scenario.history() if entry["kind"] == "claimed"]
+            assert others
+            assert scenario.happened("committed", outcome="ok", token=first) == 0
 
         assert reconcile(ledger, client.services.store).n_adopted >= 1
         repeated = client.submit(midi(60, 61, seconds=0.13))
