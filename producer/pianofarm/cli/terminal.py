@@ -12,18 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
     from pianofarm.submission import Rejected
 
 #: Elsewhere than on a terminal a line is written at most this often, and when something ends.
@@ -67,6 +59,8 @@ def print_json(value: Any) -> None:
 
 def table_console() -> Console:
     """Where tables go: standard output, wide enough to keep paths whole where nobody watches."""
+    from rich.console import Console
+
     return Console(width=None if sys.stdout.isatty() else 500, highlight=False)
 
 
@@ -91,17 +85,7 @@ class Meter:
         self._last_line = self._began
         self._bar: Progress | None = None
         if not quiet and sys.stderr.isatty():
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn() if counts else TaskProgressColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=Console(stderr=True),
-                transient=True,
-            )
+            self._bar = _bar(counts)
             self._task = self._bar.add_task(label, total=total, note="")
         self._counts = counts
 
@@ -142,3 +126,21 @@ class Meter:
             f", about {duration_text(elapsed_s * (self._total - done) / done)} left" if 0 < done < self._total else ""
         )
         return f"{self._label}: {how_far} after {duration_text(elapsed_s)}{left}{' - ' + note if note else ''}"
+
+
+def _bar(counts: bool) -> Progress:
+    """A progress bar; rich is imported only where somebody watches."""
+    from rich import progress
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn() if counts else progress.TaskProgressColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("left"),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        transient=True,
+    )
