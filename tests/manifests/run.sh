@@ -32,7 +32,11 @@ if command -v kubectl >/dev/null; then build="kubectl kustomize"; elif command -
   echo "skipped: neither kubectl nor kustomize here (https://kubernetes.io/docs/tasks/tools)"
   exit 0
 fi
-for overlay in k8s/overlays/*/ k8s/examples/; do
+# The overlay that docs/operations.md shows is built as well, in a copy.
+rm -rf "$out/k8s"
+cp -r k8s "$out/k8s"
+"$ops/python" tests/manifests/documented_overlay.py "$out/k8s/overlays/ours"
+for overlay in k8s/overlays/*/ k8s/examples/ "$out/k8s/overlays/ours/"; do
   name=$(basename "$overlay")
   $build "$overlay" >"$out/$name.yaml"
   # An example is judged together with the policies that it lives under.
