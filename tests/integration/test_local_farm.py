@@ -1,5 +1,6 @@
 """The local farm: real servers under a real supervisor, on loopback, gone when it goes."""
 
+import base64
 import json
 import os
 import signal
@@ -265,3 +266,12 @@ def test_flower_is_there_for_who_knows_the_password(local):
         urllib.request.urlopen(f"{local.facts.flower_url}/api/workers", timeout=10)  # noqa: S310
     refused.value.close()
     assert refused.value.code == 401
+
+    known = base64.b64encode(f"{local.facts.flower_user}:{local.facts.flower_password}".encode()).decode()
+    request = urllib.request.Request(  # noqa: S310
+        f"{local.facts.flower_url}/api/worker/shutdown/any", method="POST", headers={"Authorization": f"Basic {known}"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=10)  # noqa: S310
+    refused.value.close()
+    assert refused.value.code == 403, "Flower is a view"

@@ -261,6 +261,8 @@ def _flower(folder: StateFolder, facts: Facts) -> Program:
             "flower",
             f"--address={LOOPBACK}",
             f"--port={facts.flower_port}",
+            # A view: renders are cancelled with `pianofarm cancel`, workers are looked after by the supervisor.
+            "--read_only=True",
         ),
         env={**base_env(folder), "FLOWER_BASIC_AUTH": f"{facts.flower_user}:{facts.flower_password}"},
         log=str(folder.logs / "flower.log"),
