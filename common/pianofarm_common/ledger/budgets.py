@@ -125,7 +125,7 @@ class Budgets:
             for payer in pair:
                 budget = known[payer]
                 if budget is not None and budget.is_used_up:
-                    self._ledger.cancel_job(
+                    self._ledger.cancel_unpaid(
                         job_id,
                         f"the budget of {payer} is used up: {budget.spent_s:.1f} of {budget.limit_s:.1f} s of worker time; "
                         "raise it ('pianofarm budget set') and submit again: what is done costs nothing",

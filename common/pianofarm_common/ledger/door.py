@@ -101,6 +101,13 @@ class Ledger(Reading):
             raise NotFound(f"no job {job_id!r}: it expired or was never submitted (pianofarm submit prints the ids)")
         return State(before) if before else State.CANCELLED
 
+    def cancel_unpaid(self, job_id: str, reason: str) -> bool:
+        """Cancel a job if its batch or owner has no budget left, which is looked up in the same step; False where there is some.
+
+        What a worker calls: its user in Redis has no right to `cancel_job`.
+        """
+        return bool(self._scripts.call("spent", jobs=[job_id], reason=reason[:ERROR_CHARACTERS]))
+
     def cancel_batch(self, batch: str) -> int:
         """Cancel every unfinished job of a batch; returns how many were cancelled by this call.
 

@@ -15,32 +15,41 @@ from pianofarm_common.settings import Settings
 PREFIX = "{pianofarm}:"
 
 
+#: The scripts, and the files of which each is made after the prelude.
+FILES = {
+    "submit": ("submit",),
+    "claim": ("claim",),
+    "heartbeat": ("heartbeat",),
+    "commit": ("commit",),
+    "fail": ("fail",),
+    "defer": ("defer",),
+    "release": ("release",),
+    "cancel": ("cancel",),
+    "sweep": ("sweep",),
+    "retry": ("retry",),
+    "adopt": ("adopt",),
+    "forget": ("forget",),
+    "drop": ("drop",),
+    "worker": ("worker",),
+    "spent": ("spent", "cancel"),
+}
+
+
+def sources() -> dict[str, str]:
+    """The text of every script by its name; Redis knows it by the SHA-1 of just this text, and users' rights name that."""
+    folder = files("pianofarm_common.ledger") / "lua"
+    return {
+        name: "\n".join((folder / f"{part}.lua").read_text() for part in ("prelude", *parts))
+        for name, parts in FILES.items()
+    }
+
+
 class Scripts:
     """The scripts on one connection, with the settings that all of them get."""
 
     def __init__(self, client: redis.Redis, settings: Settings, where: str) -> None:
-        folder = files("pianofarm_common.ledger") / "lua"
-        prelude = (folder / "prelude.lua").read_text()
         self._where = where
-        self._scripts = {
-            name: client.register_script(f"{prelude}\n{(folder / f'{name}.lua').read_text()}")
-            for name in (
-                "submit",
-                "claim",
-                "heartbeat",
-                "commit",
-                "fail",
-                "defer",
-                "release",
-                "cancel",
-                "sweep",
-                "retry",
-                "adopt",
-                "forget",
-                "drop",
-                "worker",
-            )
-        }
+        self._scripts = {name: client.register_script(source) for name, source in sources().items()}
         self._common = {
             "ttl_s": settings.ledger_ttl_s,
             "events_max": settings.events_max_length,
