@@ -96,6 +96,15 @@ class Settings(BaseSettings):
         description="A queued render nobody claimed is published again after this long.",
     )
     max_attempts: int = Field(default=3, ge=1, le=100, description="Tries before a render fails or is quarantined.")
+    host_deaths: int = Field(
+        default=5,
+        ge=0,
+        le=1000,
+        description="A host on which so many renders died that died nowhere else gets no more work; 0: never.",
+    )
+    host_window_s: float = Field(
+        default=3600.0, ge=1, le=604_800, description="Deaths on a host are counted this long."
+    )
     backoff_base_s: float = Field(default=1.0, ge=0.01, le=3600, description="First wait after a transient error.")
     backoff_max_s: float = Field(default=300.0, ge=0.01, le=86_400, description="Longest wait after a transient error.")
     outage_patience_s: float = Field(

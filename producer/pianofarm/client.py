@@ -28,6 +28,7 @@ from pianofarm.submission import (
 )
 from pianofarm_common.errors import Permanent
 from pianofarm_common.ledger import BatchStatus, Event, JobRequest, JobStatus, new_id
+from pianofarm_common.ledger.switches import Kind
 from pianofarm_common.midi import MidiLimits, Performance
 from pianofarm_common.models import ModelInfo
 from pianofarm_common.precision import engine_for
@@ -200,6 +201,23 @@ class Farm:
             ServiceUnavailable: Redis does not answer.
         """
         return self.services.ledger.cancel_job(what) if isinstance(what, str) else what.cancel()
+
+    def pause(self, kind: Kind, name: str) -> None:
+        """Start nothing of a queue, an owner or a batch any more until `resume`; what runs goes on.
+
+        Raises:
+            BadOption: no such queue.
+            ServiceUnavailable: Redis does not answer.
+        """
+        self.services.switches.turn("pause", kind, name)
+
+    def drain(self, kind: Kind, name: str) -> None:
+        """Accept nothing new for a queue, an owner or a batch until `resume`; what was accepted is made. Raises as `pause`."""
+        self.services.switches.turn("drain", kind, name)
+
+    def resume(self, kind: Kind, name: str) -> bool:
+        """End pause and drain of a queue, an owner or a batch; False where there was none. Raises as `pause`."""
+        return self.services.switches.resume(kind, name)
 
     def fetch(self, job: Job | str, path: str | Path, timeout_s: float | None = None) -> Path:
         """Wait for a job and write its audio to a file; raises as `Job.result` and `Result.download`."""

@@ -7,6 +7,7 @@ from functools import cached_property
 from celery import Celery
 
 from pianofarm_common.ledger import Ledger
+from pianofarm_common.ledger.switches import Switches
 from pianofarm_common.queue import make_app
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
@@ -24,6 +25,11 @@ class Services:
         return Ledger.from_settings(self.settings)
 
     @cached_property
+    def switches(self) -> Switches:
+        """What is paused or drained, in Redis."""
+        return Switches.from_settings(self.settings)
+
+    @cached_property
     def store(self) -> S3BlobStore:
         """MIDI and audio, in the object store."""
         return S3BlobStore.from_settings(self.settings)
@@ -37,6 +43,8 @@ class Services:
         """Close what was opened."""
         if "ledger" in self.__dict__:
             self.ledger.close()
+        if "switches" in self.__dict__:
+            self.switches.close()
         if "store" in self.__dict__:
             self.store.close()
         if "queue" in self.__dict__:

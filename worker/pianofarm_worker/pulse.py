@@ -103,6 +103,11 @@ class Pulse:
         """Name of this worker."""
         return self._me.name
 
+    @property
+    def host(self) -> str:
+        """The host it runs on."""
+        return self._me.host
+
     def start(self) -> None:
         """Begin to beat."""
         threading.Thread(target=self._run, name="pulse", daemon=True).start()

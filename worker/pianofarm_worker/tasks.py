@@ -34,6 +34,9 @@ COMMIT_PAUSES_S = (1.0, 2.0, 4.0, 8.0)
 #: A worker that cannot do its work leaves it to others for this long.
 MISCONFIGURED_PAUSE_S = 5.0
 
+#: A worker of a host that is out of rotation asks this often whether it still is.
+BARRED_PAUSE_S = 5.0
+
 log = get_logger(__name__)
 
 
@@ -76,6 +79,11 @@ def work_through(bench: Bench, body: object) -> None:
         claim = bench.ledger.claim(key, bench.pulse.name, rest)
         if isinstance(claim, Refusal):
             log.info("claim refused", render=key, reason=str(claim))
+            if claim is Refusal.BARRED:
+                if rest:
+                    _pass_on(bench, rest)
+                _sit_out(bench)
+                return
             continue
         with structlog.contextvars.bound_contextvars(render=key, attempt=claim.attempt):
             make_one(bench, claim)
@@ -169,6 +177,20 @@ def _defer(bench: Bench, claim: Claim, error: ServiceUnavailable) -> None:
         log.warning("the ledger was not told", reason=str(problem))
     with bench.pulse.resting(str(error)):
         bench.brake.wait(pause_s, bench.sign)
+
+
+def _sit_out(bench: Bench) -> None:
+    """Take nothing while this host is out of rotation; the message in hand is used up, and no other is taken."""
+    while not bench.sign.is_up:
+        try:
+            why = bench.ledger.why_barred(bench.pulse.host)
+        except ServiceUnavailable as error:
+            why = str(error)
+        if not why:
+            return
+        log.warning("host out of rotation", reason=why, retry_in_s=BARRED_PAUSE_S)
+        with bench.pulse.resting(f"host out of rotation: {why}"):
+            bench.brake.wait(BARRED_PAUSE_S, bench.sign)
 
 
 def _release(bench: Bench, claim: Claim) -> None:

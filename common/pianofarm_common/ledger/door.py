@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
-from pianofarm_common.errors import Cancelled, LeaseLost, NotFound, ServiceUnavailable
+from pianofarm_common.errors import Cancelled, LeaseLost, NotFound, PianofarmError, ServiceUnavailable
 from pianofarm_common.ledger.connection import translated
 from pianofarm_common.ledger.reading import Reading
 from pianofarm_common.ledger.scripts import PREFIX
@@ -203,7 +203,14 @@ class Ledger(Reading):
         Raises:
             LeaseLost: the token is no longer current; nothing was changed.
         """
-        answer = self._scripts.call("fail", key=key, token=token, permanent=permanent, **self._wait(error))
+        answer = self._scripts.call(
+            "fail",
+            key=key,
+            token=token,
+            permanent=permanent,
+            fault=not isinstance(error, PianofarmError),
+            **self._wait(error),
+        )
         if answer == "lost":
             raise LeaseLost(_lost(key))
         return State(answer)

@@ -194,6 +194,12 @@ class Reading:
         found = [WorkerInfo(**(json.loads(info) | {"seen_at": int(float(seen)) / 1000.0})) for info, seen in alive]
         return sorted(found, key=lambda worker: worker.name)
 
+    def why_barred(self, host: str) -> str:
+        """Why a host is out of rotation; "" if it is not."""
+        with translated(self._where):
+            record: Any = self._redis.hget(f"{PREFIX}barred", host)
+        return str(json.loads(record)["why"]) if record else ""
+
     @property
     def _alive_ms(self) -> int:
         return round(max(60.0, 4 * self._settings.lease_s) * 1000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -35,12 +36,17 @@ FILES = {
 }
 
 
-def sources() -> dict[str, str]:
-    """The text of every script by its name; Redis knows it by the SHA-1 of just this text, and users' rights name that."""
-    folder = files("pianofarm_common.ledger") / "lua"
+def sources(folder: Path | None = None) -> dict[str, str]:
+    """The text of every script by its name; Redis knows it by the SHA-1 of just this text, and users' rights name that.
+
+    Args:
+        folder: of another version's scripts; None: ours. What that version does not have is left out.
+    """
+    lua = folder or files("pianofarm_common.ledger") / "lua"
     return {
-        name: "\n".join((folder / f"{part}.lua").read_text() for part in ("prelude", *parts))
+        name: "\n".join((lua / f"{part}.lua").read_text() for part in ("prelude", *parts))
         for name, parts in FILES.items()
+        if all((lua / f"{part}.lua").is_file() for part in parts)
     }
 
 
@@ -55,6 +61,8 @@ class Scripts:
             "events_max": settings.events_max_length,
             "max_attempts": settings.max_attempts,
             "lease_ms": round(settings.lease_s * 1000),
+            "host_deaths": settings.host_deaths,
+            "host_window_ms": round(settings.host_window_s * 1000),
             "window_ms": round(settings.window_audio_s * 1000),
         }
 

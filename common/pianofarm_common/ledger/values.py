@@ -46,6 +46,7 @@ class Refusal(StrEnum):
     FINISHED = "finished"  #: done, failed or quarantined
     CANCELLED = "cancelled"  #: nobody waits for it any more
     HELD = "held"  #: another worker has a valid lease
+    BARRED = "barred"  #: the worker's host is out of rotation; the next sweep publishes the render for others
     PAUSED = "paused"  #: its class, or the owners or batches of all who wait for it; published again after the pause
     BACKOFF = "backoff"  #: an earlier attempt failed; the sweeper publishes it when its wait is over
 
@@ -83,6 +84,9 @@ class RenderStatus:
     waiting_jobs: int
     result: RenderResult | None
     deferrals: int = 0  #: attempts that do not count, because a service was away
+    died_on: tuple[
+        str, ...
+    ] = ()  #: hosts where a worker died of it, or failed in a way that nobody expected; several: it is the job
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import typer
 
 from pianofarm.cli import (
     budget,
+    control,
     cost,
     demo,
     doctor,
@@ -46,7 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (render, play, farm, submit, jobs, worker, demo, doctor, top, cost, upkeep):
+for module in (render, play, farm, submit, jobs, worker, demo, doctor, top, cost, upkeep, control):
     module.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(train.app, name="train")

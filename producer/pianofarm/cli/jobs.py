@@ -63,6 +63,7 @@ def _farm_status(farm: Farm, *, as_json: bool) -> None:
 
     ledger = farm.services.ledger
     redis, workers = ledger.ping(), ledger.workers()
+    switches = farm.services.switches.all()
     depths = {str(priority): ledger.depth(priority) for priority in PriorityClass}
     if as_json:
         print_json(
@@ -70,6 +71,7 @@ def _farm_status(farm: Farm, *, as_json: bool) -> None:
                 "redis": redis,
                 "workers": [asdict(worker) for worker in workers],
                 "queues": {name: asdict(depth) for name, depth in depths.items()},
+                "switches": [asdict(switch) for switch in switches],
             }
         )
         return
@@ -79,8 +81,10 @@ def _farm_status(farm: Farm, *, as_json: bool) -> None:
             f"{name:<12} {depth.queued_renders} queued ({depth.queued_audio_s:.0f} s of audio), "
             f"{depth.running_renders} running ({depth.running_audio_s:.0f} s)"
         )
+    for switch in switches:
+        print(f"{switch}: 'pianofarm resume --{switch.kind} {switch.name}' ends that")
     for worker in workers:
-        doing = f"renders {worker.key[:12]}" if worker.key else "idle"
+        doing = f"renders {worker.key[:12]}" if worker.key else f"rests ({worker.rests})" if worker.rests else "idle"
         print(f"worker {worker.name} on {worker.device}: {doing}, {worker.renders_done} done")
     if not workers:
         print("no worker is alive: 'pianofarm up' starts a local farm, 'pianofarm worker' starts workers only")

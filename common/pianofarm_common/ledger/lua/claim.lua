@@ -15,6 +15,11 @@ if paused(r) then
   move(r, 'p', r.sub)
   return { 'paused' }
 end
+if call('HEXISTS', P .. 'barred', host_of(A.worker)) == 1 then
+  -- The message is used up: the next sweep publishes another.
+  if r.at == 'q' then move(r, 'b', NOW) end
+  return { 'barred' }
+end
 local score = tonumber(call('ZSCORE', list_of(r), A.key)) or NOW
 if r.at == 'b' and score > NOW then return { 'backoff' } end
 

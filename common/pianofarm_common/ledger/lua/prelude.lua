@@ -7,7 +7,7 @@
 --                     cls class, own whose turn it waits for, spec, ams audio in ms,
 --                     att attempts, kills, tok current token, last token before it, nonce, wk worker, lease, sub, start, fin (ms),
 --                     frac, fev fraction of the last progress event, et error type, err error, res result, rest keys of its message,
---                     defs how often it was deferred, since when (ms)
+--                     defs how often it was deferred, since when (ms), hosts those its workers died on
 --   waiting:<key>     hash: job -> batch; who is told when the render is finished
 --   job:<id>          hash: key, batch, owner, name, cls, created, cached, st final state ('' while it waits), fin, et, err
 --   batch:<id>        hash: total and a count for each state; batchjobs:<id> list of job ids; events:<id> stream
@@ -22,6 +22,7 @@
 --   mark              hash: class -> the youngest publication that was claimed
 --   quarantine        sorted set of quarantined renders; parked: list of unreadable messages; fence: counter of tokens
 --   workers, seen     hash and sorted set of living workers
+--   deaths:<host>     sorted set: renders whose worker died on this host and on no other, when; barred: hash of hosts that get no work
 --   heard, grace      when a worker or a sweeper was heard last, and until when no lease lapses after nobody was (ms)
 --
 -- What is not finished has no lifetime, or an accepted job could be forgotten; what is finished expires after ttl_s.
@@ -189,10 +190,12 @@ local function settle_batch(batch)
   local c = call('HMGET', P .. 'batch:' .. batch, 'total', 'done', 'failed', 'quarantined', 'cancelled')
   local finished = 0
   for i = 2, 5 do finished = finished + (tonumber(c[i]) or 0) end
+  local is_over = finished >= (tonumber(c[1]) or 0)
   for _, name in ipairs({ 'batch:', 'batchjobs:', 'events:' }) do
-    if finished >= (tonumber(c[1]) or 0) then call('EXPIRE', P .. name .. batch, A.ttl_s)
+    if is_over then call('EXPIRE', P .. name .. batch, A.ttl_s)
     else call('PERSIST', P .. name .. batch) end
   end
+  if is_over then call('HDEL', P .. 'switches', 'pause:batch:' .. batch, 'drain:batch:' .. batch) end
 end
 
 local function tell(r, job, batch, kind, fraction, err)
@@ -334,11 +337,45 @@ end
 -- True where a lease that is over may be taken away.
 local function graceless() return call('EXISTS', P .. 'grace') == 0 end
 
+-- A worker is named NODE@HOST:PROCESS.
+local function host_of(worker) return string.match(worker, '@(.*):%d+$') or string.match(worker, '^(.*):%d+$') or worker end
+
+-- A host is taken out of rotation when different renders die on it that died nowhere else. A render that dies on a second host clears the
+-- first one: then it is the job. Deaths within a lease of each other count as one, or whoever pulls a plug would condemn a host of many
+-- workers; and the last host of a farm stays, for a farm that does nothing is no better than one that does it badly.
+local function blame(r)
+  local host, render = host_of(r.wk), P .. 'render:' .. r.key
+  if A.host_deaths == 0 then return end
+  local known = call('HGET', render, 'hosts') or ''
+  if known ~= '' and known ~= host then
+    for other in string.gmatch(known, '%S+') do call('ZREM', P .. 'deaths:' .. other, r.key) end
+    if not string.find(' ' .. known .. ' ', ' ' .. host .. ' ', 1, true) then call('HSET', render, 'hosts', known .. ' ' .. host) end
+    return
+  end
+  call('HSET', render, 'hosts', host)
+  local deaths = P .. 'deaths:' .. host
+  local last = call('ZRANGE', deaths, -1, -1, 'WITHSCORES')[2]
+  if last and NOW - tonumber(last) < A.lease_ms then return end
+  call('ZADD', deaths, int(NOW), r.key)
+  call('ZREMRANGEBYSCORE', deaths, '-inf', int(NOW - A.host_window_ms))
+  call('PEXPIRE', deaths, int(A.host_window_ms))
+  local n_deaths = call('ZCARD', deaths)
+  if n_deaths < A.host_deaths or call('HEXISTS', P .. 'barred', host) == 1 then return end
+  for _, info in ipairs(call('HVALS', P .. 'workers')) do
+    if cjson.decode(info).host ~= host then
+      call('HSET', P .. 'barred', host, cjson.encode({ at = NOW / 1000, why = n_deaths .. ' renders died here and nowhere else' }))
+      call('EXPIRE', P .. 'barred', 2592000)
+      return
+    end
+  end
+end
+
 -- The lease ran out: its worker is dead, cut off or stuck. Again at once, or out of the way if that was the last attempt.
 local function lapse(r)
   r.kills = r.kills + 1
   r.tok = '' -- whoever still holds it has lost the lease, and is told so
   call('HSET', P .. 'render:' .. r.key, 'kills', r.kills)
+  blame(r)
   local err = 'worker ' .. r.wk .. ' gave no sign of life during attempt ' .. r.att
   if r.att >= A.max_attempts then
     finish(r, 'quarantined', 'WorkerDied', err .. '; ' .. r.kills .. ' attempts ended like that')
@@ -353,6 +390,6 @@ local function restart(r)
   call('PERSIST', render)
   call('ZREM', P .. 'quarantine', r.key)
   call('HSET', render, 'st', 'queued', 'att', 0, 'kills', 0, 'tok', '', 'nonce', '', 'frac', '0', 'fev', '0', 'et', '', 'err', '', 'res', '',
-    'defs', 0, 'since', '', 'sub', int(NOW), 'start', '0', 'fin', '0')
+    'defs', 0, 'since', '', 'hosts', '', 'sub', int(NOW), 'start', '0', 'fin', '0')
   r.st, r.sub = 'queued', NOW
 end
