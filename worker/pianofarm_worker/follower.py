@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pianofarm_common.errors import NotFound
 from pianofarm_common.ledger import Event, JobStatus, Ledger, WorkerInfo
 from pianofarm_common.ledger.census import CensusTaker
+from pianofarm_common.logs import get_logger
 from pianofarm_common.metrics import ERRORS, FarmMetrics, device_kind, one_of
 from pianofarm_common.renders import State
 from pianofarm_common.settings import Settings
@@ -21,6 +22,8 @@ TICK_S = 1.0
 REMEMBERED = 10_000
 
 _FINAL = {str(state) for state in State if state.final}
+
+log = get_logger(__name__)
 
 
 class Follower:
@@ -90,6 +93,7 @@ class Follower:
         for job in jobs:
             event = ends[job.job_id]
             self._count_job(job, event)
+            _write_down(job, event)
             if self._on_end is not None:
                 self._on_end(job)
 
@@ -139,3 +143,9 @@ class Follower:
             return one_of(self._ledger.render(event.key).error_type, ERRORS)
         except NotFound:
             return one_of("", ERRORS)
+
+
+def _write_down(job: JobStatus, event: Event) -> None:
+    """The line that ties a job, its render and its trace together: workers know renders only, and many jobs may wait for one."""
+    write = log.debug if job.cached else log.info
+    write("job ended", job=job.job_id, trace=job.job_id, render=job.key, batch=job.batch, state=event.kind)
