@@ -1,0 +1,256 @@
+"""Every part of a farm with its own user in a real Redis: what each may do works, and what is another's is refused."""
+
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from deployed import DEPLOY, Deployed
+from ledger_values import request as request_of
+from ledger_values import result
+
+from pianofarm_common.errors import BadSettings
+from pianofarm_common.ledger import Claim, JobRequest, JobTicket, Ledger, WorkerInfo
+from pianofarm_common.ledger.budgets import Budgets, Payer
+from pianofarm_common.ledger.census import CensusTaker
+from pianofarm_common.ledger.scripts import FILES, PREFIX, sources
+from pianofarm_common.queue import backlog, make_app, publish_tickets
+from pianofarm_common.renders import PriorityClass, State
+from pianofarm_common.settings import Settings
+
+#: Every request of these tests asks for another render, in a batch of its own: they share a server.
+NUMBERS = itertools.count(1)
+
+ROLES = ("producer", "worker", "sweeper", "flower", "monitor")
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PIANOFARM_REDIS_URL", raising=False)
+        server = Deployed(tmp_path_factory.mktemp("deployed"))
+        server.stop()
+        subprocess.run([sys.executable, DEPLOY / "redis" / "make_users.py", server.secrets], check=True)
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def settings(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Settings]:
+    """The settings of a user of Redis, from the file that its containers would get."""
+
+    def of(user: str) -> Settings:
+        folder = tmp_path_factory.mktemp(user)
+        name = "farm.env" if user == "pianofarm" else f"{user}.env"
+        (folder / "farm.env").write_text((deployed.secrets / name).read_text())
+        return Settings.load(folder)
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def ledgers(settings: Callable[[str], Settings]) -> Iterator[dict[str, Ledger]]:
+    found = {user: Ledger.from_settings(settings(user)) for user in (*ROLES, "pianofarm")}
+    yield found
+    for ledger in found.values():
+        ledger.close()
+
+
+@pytest.fixture(scope="module")
+def clients(settings: Callable[[str], Settings]) -> Iterator[dict[str, redis.Redis]]:
+    found = {user: redis.Redis.from_url(settings(user).redis_url.get_secret_value()) for user in ROLES}
+    yield found
+    for client in found.values():
+        client.close()
+
+
+def request() -> JobRequest:
+    number = next(NUMBERS)
+    return request_of(number, batch=f"batch-{number}")
+
+
+def claimed(ledgers: dict[str, Ledger], ticket: JobTicket) -> Claim:
+    claim = ledgers["worker"].claim(ticket.key, "w")
+    assert isinstance(claim, Claim)
+    return claim
+
+
+def refused(ask: Callable[[], object]) -> bool:
+    try:
+        ask()
+    except (BadSettings, redis.exceptions.NoPermissionError):
+        return True
+    return False
+
+
+def test_a_render_goes_from_hand_to_hand_each_with_its_own_rights(
+    ledgers: dict[str, Ledger], settings: Callable[[str], Settings]
+) -> None:
+    producer, worker, sweeper = (
+        make_app(settings("producer")),
+        make_app(settings("worker")),
+        make_app(settings("sweeper")),
+    )
+    tickets = ledgers["producer"].submit_many([request(), request()])
+    assert publish_tickets(producer, tickets) == 2
+    assert backlog(sweeper)[tickets[0].priority] == 2
+    assert ledgers["sweeper"].sweep(backlog(sweeper)) == []
+    claim = claimed(ledgers, tickets[0])
+    assert not ledgers["worker"].progress(claim.key, claim.token, 0.5)
+    ledgers["worker"].commit(claim.key, claim.token, result(claim.spec))
+    assert ledgers["producer"].job(tickets[0].job_id).state is State.DONE
+    assert [event.kind for event in ledgers["producer"].events(None, "0", block_ms=10)][-1] == "done"
+    again = claimed(ledgers, tickets[1])
+    ledgers["worker"].fail(again.key, again.token, ValueError("x"), permanent=True)
+    assert ledgers["producer"].retry(again.key) is not None
+    assert ledgers["producer"].cancel_job(tickets[1].job_id) is State.CANCELLED
+    ledgers["worker"].register_worker(WorkerInfo("w", "here", 1, "cpu", "none", 0.0))
+    assert [info.name for info in ledgers["producer"].workers()] == ["w"]
+    ledgers["worker"].park("what is this", "nobody knows")
+    ledgers["worker"].forget_worker("w")
+    for app in (producer, worker, sweeper):
+        app.close()
+
+
+def test_a_producer_cannot_commit_nor_do_anything_else_that_is_a_workers(ledgers: dict[str, Ledger]) -> None:
+    (ticket,) = ledgers["producer"].submit_many([request()])
+    claim = claimed(ledgers, ticket)
+    producer = ledgers["producer"]
+    for act in (
+        lambda: producer.commit(claim.key, claim.token, result(claim.spec)),
+        lambda: producer.fail(claim.key, claim.token, ValueError("x"), permanent=True),
+        lambda: producer.release(claim.key, claim.token),
+        lambda: producer.heartbeat(claim.key, claim.token),
+        lambda: producer.claim(ticket.key, "producer"),
+        lambda: producer.sweep(dict.fromkeys(PriorityClass, 0)),
+        lambda: producer.adopt([result(claim.spec)]),
+        lambda: producer.forget(ticket.key),
+        lambda: producer.drop(ticket.key),
+    ):
+        assert refused(act)
+    assert ledgers["producer"].render(ticket.key).state is State.RUNNING
+    ledgers["worker"].commit(claim.key, claim.token, result(claim.spec))
+
+
+def test_a_worker_cannot_cancel_nor_ask_for_work(ledgers: dict[str, Ledger]) -> None:
+    (ticket,) = ledgers["producer"].submit_many([request()])
+    worker = ledgers["worker"]
+    for act in (
+        lambda: worker.cancel_job(ticket.job_id),
+        lambda: worker.cancel_batch(ticket.batch),
+        lambda: worker.submit_many([request()]),
+        lambda: worker.retry(ticket.key),
+        lambda: worker.sweep(dict.fromkeys(PriorityClass, 0)),
+        lambda: worker.adopt([]) or worker.adopt([result(request().spec)]),
+    ):
+        assert refused(act)
+    assert ledgers["producer"].job(ticket.job_id).state is State.QUEUED
+
+
+def test_a_worker_ends_the_jobs_of_an_empty_budget_and_no_others(
+    ledgers: dict[str, Ledger], settings: Callable[[str], Settings]
+) -> None:
+    operator = Budgets.from_settings(ledgers["pianofarm"], settings("pianofarm"))
+    budgets = Budgets.from_settings(ledgers["worker"], settings("worker"))
+    rich, poor = ledgers["producer"].submit_many([request(), request()])
+    assert not ledgers["worker"].cancel_unpaid(rich.job_id, "because I can")
+    operator.set(Payer("batch", rich.batch), 100.0)
+    operator.set(Payer("batch", poor.batch), 0.001)
+    budgets.charge(poor.key, 5.0)
+    assert (budgets.enforce(rich.key), budgets.enforce(poor.key)) == (0, 1)
+    assert not ledgers["worker"].cancel_unpaid(rich.job_id, "because I can")
+    states = [ledgers["producer"].job(ticket.job_id).state for ticket in (rich, poor)]
+    assert states == [State.QUEUED, State.CANCELLED]
+    operator.close()
+    budgets.close()
+
+
+def test_a_sweeper_only_sweeps(ledgers: dict[str, Ledger]) -> None:
+    (ticket,) = ledgers["producer"].submit_many([request()])
+    sweeper = ledgers["sweeper"]
+    assert refused(lambda: sweeper.claim(ticket.key, "sweeper"))
+    assert refused(lambda: sweeper.cancel_job(ticket.job_id))
+    assert refused(lambda: sweeper.submit_many([request()]))
+
+
+def test_the_monitor_counts_and_changes_nothing(
+    ledgers: dict[str, Ledger], clients: dict[str, redis.Redis], settings: Callable[[str], Settings]
+) -> None:
+    (ticket,) = ledgers["producer"].submit_many([request()])
+    taker = CensusTaker.from_settings(settings("monitor"))
+    assert taker.take().classes[ticket.priority].depth.queued_renders >= 1
+    assert taker.newest_event() != "0"
+    taker.close()
+    assert ledgers["monitor"].workers() == []
+    assert ledgers["monitor"].job(ticket.job_id).state is State.QUEUED
+    assert refused(lambda: ledgers["monitor"].cancel_job(ticket.job_id))
+    monitor = clients["monitor"]
+    assert refused(lambda: monitor.hset(f"{PREFIX}render:{ticket.key}", "st", "done"))
+    assert refused(lambda: monitor.delete(f"{PREFIX}render:{ticket.key}"))
+    assert refused(lambda: monitor.lpush("bulk", "x"))
+
+
+def test_flower_sees_nothing_of_the_ledger(ledgers: dict[str, Ledger], clients: dict[str, redis.Redis]) -> None:
+    (ticket,) = ledgers["producer"].submit_many([request()])
+    assert refused(lambda: ledgers["flower"].job(ticket.job_id))
+    assert refused(lambda: clients["flower"].hgetall(f"{PREFIX}job:{ticket.job_id}"))
+    assert refused(lambda: clients["flower"].lpush("bulk", "x"))
+    assert clients["flower"].llen("bulk") == 0
+
+
+@pytest.mark.parametrize("user", ROLES)
+def test_no_user_runs_a_script_of_its_own_or_leaves_its_keys(clients: dict[str, redis.Redis], user: str) -> None:
+    client = clients[user]
+    assert client.ping()
+    own = "redis.call('SET', KEYS[1], '1')"
+    for command in (
+        ("EVAL", own, 1, f"{PREFIX}x"),
+        ("EVALSHA", client.script_load(own), 1, f"{PREFIX}x"),
+        ("FCALL", "f", 0),
+        ("SET", "somewhere-else", "1"),
+        ("GET", "somewhere-else"),
+        ("CONFIG", "GET", "*"),
+        ("ACL", "LIST"),
+        ("KEYS", "*"),
+        ("FLUSHALL",),
+        ("SCRIPT", "FLUSH"),
+        ("CLIENT", "LIST"),
+        ("MONITOR",),
+    ):
+        assert refused(lambda command=command: client.execute_command(*command)), (user, command)
+    if user not in ("worker", "flower"):
+        assert refused(lambda: client.publish("/0.celery.pidbox", "{}"))
+
+
+def test_every_script_belongs_to_somebody_and_every_name_in_the_file_is_a_script() -> None:
+    named = set()
+    for line in (DEPLOY / "redis" / "users.acl").read_text().splitlines():
+        if line.startswith("user "):
+            named |= {word[1:] for word in line.split() if word.startswith("@")}
+    operators = {"adopt", "drop"}
+    assert named - {"kombu"} <= set(FILES)
+    assert set(FILES) - named == operators
+
+
+def test_after_an_update_both_versions_run_where_both_are_named(deployed: Deployed, tmp_path: Path) -> None:
+    old = tmp_path / "lua"
+    old.mkdir()
+    lua = Path(sys.modules["pianofarm_common.ledger.scripts"].__file__).with_name("lua")
+    for file in lua.glob("*.lua"):
+        (old / file.name).write_text("-- of another version\n" + file.read_text())
+    acl = deployed.secrets / "redis.acl"
+    before = acl.read_text()
+    make = [sys.executable, DEPLOY / "redis" / "make_users.py", deployed.secrets]
+    subprocess.run(make, check=True)
+    assert acl.read_text() == before
+    subprocess.run([*make, "--also", old], check=True)
+    producer = next(line for line in acl.read_text().splitlines() if line.startswith("user producer"))
+    was = next(line for line in before.splitlines() if line.startswith("user producer"))
+    assert set(was.split()) < set(producer.split())
+    assert producer.count("+evalsha|") == 2 * was.count("+evalsha|")
+    assert len(sources(old)) == len(FILES)
+    acl.write_text(before)
