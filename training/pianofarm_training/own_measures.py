@@ -10,7 +10,9 @@ from pianofarm_common.models import WEIGHTS_FILE, read_model
 from pianofarm_common.renders import RenderOptions
 from pianofarm_training.analysis import analyse
 from pianofarm_training.distances import log_spectral_distance_db
-from pianofarm_training.evaluate import RANGES_S, level_errors, one_note
+from pianofarm_training.evaluation.materials import one_note
+from pianofarm_training.evaluation.notes import RANGES_S
+from pianofarm_training.evaluation.partial_levels import level_errors
 from pianofarm_training.samples import SampleSet, read_note
 from pianofarm_worker.synth.house.layout import Layout
 from pianofarm_worker.synth.house.piano import HousePiano

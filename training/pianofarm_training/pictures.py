@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pianofarm_common.models import DEFAULT_MODEL, PACKAGED_DIR, read_model
 from pianofarm_common.renders import RenderOptions
 from pianofarm_training.data import DEFAULT_DATA_DIR
-from pianofarm_training.evaluate import one_note
+from pianofarm_training.evaluation.materials import one_note
 from pianofarm_training.samples import SampleSet, read_note, salamander
 from pianofarm_worker.synth.house.piano import HousePiano
 
