@@ -116,7 +116,7 @@ def wait_for_disk(client: redis.Redis) -> None:
         assert client.execute_command("WAITAOF", 1, 0, 20_000)[0] == 1
 
 
-def start_s3(folder: Path, port: int, access_key: str, secret_key: str) -> Process:
+def start_s3(folder: Path, port: int, access_key: str, secret_key: str, services: str = "s3") -> Process:
     env = {
         "AUTH": "true",
         "AWS_ACCESS_KEY_ID": access_key,
@@ -125,7 +125,7 @@ def start_s3(folder: Path, port: int, access_key: str, secret_key: str) -> Proce
         "DOCKER_HOST": f"unix://{folder}/no-docker",
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
-        "SERVICES": "s3",
+        "SERVICES": services,
         "S3_PERSIST": "1",
         "S3_DATA_DIR": str(folder / "data"),
         "STATE_DIR": str(folder / "state"),
