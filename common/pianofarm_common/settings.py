@@ -63,6 +63,9 @@ class Settings(BaseSettings):
         default="float32", description="What the products of a network take; another one makes other renders."
     )
     threads_per_worker: int = Field(default=1, ge=0, le=256, description="CPU threads a worker computes with; 0: all.")
+    batch_size: int = Field(
+        default=0, ge=0, le=256, description="Renders a worker makes at once; 0: 8 on an accelerator, 1 on a CPU."
+    )
 
     # Limits on MIDI, checked before anything is allocated
     midi_max_bytes: int = Field(default=8_000_000, ge=14, description="Largest MIDI file accepted, in bytes.")

@@ -389,7 +389,7 @@ class Scenario:
         piano = sine_piano()
         shelf = Shelf(files, settings.state_dir, lambda info: piano(info, self.farm.folder))
         claim = Claim(key, "1:alone", 60.0, spec, 1, PriorityClass.BULK, 0.0)
-        result = Workshop(settings, files, shelf, "alone").make(claim, Hold(claim, StopSign()))
+        result = Workshop(settings, files, shelf, "alone").make(Hold(claim, StopSign()))
         self.faults.history.note("undisturbed", key=key, sha256=result.audio_sha256)
 
 

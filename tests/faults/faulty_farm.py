@@ -132,12 +132,14 @@ def watched(faults: Faults) -> type[MeteredLedger]:
     note = faults.history.note
 
     class WatchedLedger(MeteredLedger):
-        def claim(self, key, worker, rest=()):
-            answer = super().claim(key, worker, rest)
-            if isinstance(answer, Claim):
-                note("claimed", key=key, token=answer.token, attempt=answer.attempt)
-                faults.reach("claimed", key)
-            return answer
+        def claim_many(self, keys, worker, rest=(), made=()):
+            answers = super().claim_many(keys, worker, rest, made)
+            claims = [answer for answer in answers if isinstance(answer, Claim)]
+            for claim in claims:
+                note("claimed", key=claim.key, token=claim.token, attempt=claim.attempt)
+            for claim in claims:
+                faults.reach("claimed", claim.key)
+            return answers
 
         def commit(self, key, token, result):
             faults.reach("stored", key)

@@ -167,7 +167,7 @@ class Soak:
         for number in chosen:
             spec = self.spec(number)
             claim = Claim(spec.key, "1:alone", 60.0, spec, 1, PriorityClass.BULK, 0.0)
-            result = workshop.make(claim, Hold(claim, StopSign()))
+            result = workshop.make(Hold(claim, StopSign()))
             self.history.note("undisturbed", key=spec.key, sha256=result.audio_sha256)
         return len(chosen)
 

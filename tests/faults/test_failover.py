@@ -32,7 +32,9 @@ def test_what_a_replica_did_not_hear_of_is_lost_and_finished_audio_comes_back(fa
             assert (again.key, again.cached) == (accepted.key, False)
             scenario.faults.let_go("claimed")
             again.result(timeout_s=TIMEOUT_S)
-            wait_until(lambda: scenario.happened("committed", outcome="ok") == 1, "committed", TIMEOUT_S)
+            wait_until(
+                lambda: scenario.happened("committed", outcome="ok", key=accepted.key) == 1, "committed", TIMEOUT_S
+            )
             # More than two claims where the machine is so busy that a lease lapses for nothing.
             first, *others = [entry["token"] for entry in scenario.history() if entry["kind"] == "claimed"]
             assert others

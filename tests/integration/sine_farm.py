@@ -26,9 +26,10 @@ RATE_HZ = 16000
 
 
 class SinePiano(Piano):
-    def __init__(self, info: ModelInfo, state_dir: Path) -> None:
+    def __init__(self, info: ModelInfo, state_dir: Path, batch_size: int = 1) -> None:
         super().__init__(info)
         self.state_dir = state_dir
+        self.batch_size = batch_size
 
     def render(
         self, performance: Performance, options: RenderOptions, *, seed: int, progress: Progress | None = None
@@ -67,4 +68,4 @@ class SinePiano(Piano):
 
 if __name__ == "sine_farm":  # not when a test only wants the names above
     _settings = Settings.load()
-    app = compose(_settings, load_piano=lambda info: SinePiano(info, _settings.state_dir))
+    app = compose(_settings, load_piano=lambda info: SinePiano(info, _settings.state_dir, _settings.batch_size or 1))

@@ -90,8 +90,8 @@ def test_an_owner_pays_over_all_batches_and_a_raised_budget_goes_on(ledger, budg
 
 def test_failed_attempts_are_charged(ledger, budgets, worker):
     class Failing:
-        def make(self, claim, hold):
-            raise ServiceUnavailable("the store is away")
+        def render(self, holds):
+            yield from ((hold, ServiceUnavailable("the store is away")) for hold in holds)
 
     batch = new_id()
     budgets.set(Payer("batch", batch), 100.0)
@@ -99,8 +99,9 @@ def test_failed_attempts_are_charged(ledger, budgets, worker):
     claim = worker.claim(ticket.key, "w")
     charged = []
     worker.budgets.charge = lambda key, worker_s: charged.append((key, worker_s))
-    with pytest.raises(ServiceUnavailable):
-        MeteredMaker(Failing(), WorkerMetrics(), "cpu", worker.budgets).make(claim, Hold(claim, StopSign()))
+    maker = MeteredMaker(Failing(), WorkerMetrics(), "cpu", worker.budgets)
+    ((_, outcome),) = maker.render([Hold(claim, StopSign())])
+    assert isinstance(outcome, ServiceUnavailable)
 
     ((key, worker_s),) = charged
     assert key == ticket.key

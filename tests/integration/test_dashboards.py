@@ -7,7 +7,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from pianofarm_worker import exporter
 from pianofarm_worker.metering import MeteredLedger, MeteredMaker, serve_metrics
 from pianofarm_worker.pulse import Hold
 from pianofarm_worker.stopping import StopSign
+from pianofarm_worker.workshop import Outcome
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 
@@ -38,11 +39,19 @@ pytestmark = [
 class Maker:
     """Makes a result without audio, or what the test asks for."""
 
-    def make(self, claim: Claim, hold: Hold) -> RenderResult:
-        if claim.spec.model_name == "unreachable":
-            raise ServiceUnavailable("the store is away")
-        if claim.spec.model_name == "unreadable":
-            raise BadMidi("byte 7")
+    def render(self, holds: Sequence[Hold]) -> Iterator[tuple[Hold, Outcome]]:
+        for hold in holds:
+            if hold.claim.spec.model_name == "unreachable":
+                yield hold, ServiceUnavailable("the store is away")
+            elif hold.claim.spec.model_name == "unreadable":
+                yield hold, BadMidi("byte 7")
+            else:
+                yield hold, self.result(hold.claim)
+
+    def store(self, hold: Hold, made: RenderResult) -> RenderResult:
+        return made
+
+    def result(self, claim: Claim) -> RenderResult:
         return RenderResult(
             key=claim.key,
             spec=claim.spec,
@@ -98,10 +107,11 @@ class BusyFarm:
     def work(self, key) -> None:
         claim = self.ledger.claim(key, "w-gpu")
         assert isinstance(claim, Claim)
-        try:
-            self.ledger.commit(key, claim.token, self.maker.make(claim, Hold(claim, StopSign())))
-        except (ServiceUnavailable, BadMidi) as error:
-            self.ledger.fail(key, claim.token, error, permanent=isinstance(error, BadMidi))
+        ((hold, outcome),) = self.maker.render([Hold(claim, StopSign())])
+        if isinstance(outcome, Exception):
+            self.ledger.fail(key, claim.token, outcome, permanent=isinstance(outcome, BadMidi))
+        else:
+            self.ledger.commit(key, claim.token, self.maker.store(hold, outcome))
 
 
 @pytest.fixture

@@ -223,7 +223,10 @@ def test_a_worker_of_a_barred_host_passes_its_bundle_on_and_waits(
     ledger: Ledger, hosts: Hosts, redis_settings: Settings
 ) -> None:
     class Nobody:
-        def make(self, *_: object) -> None:
+        def places(self, *_: object) -> int:
+            return 1
+
+        def render(self, *_: object) -> None:
             raise AssertionError("must not be called")
 
     sign = StopSign()

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from pianofarm_common.errors import BadMidi, BadSettings, Cancelled, DiskFull, L
 from pianofarm_common.ledger import Claim, JobTicket, Ledger, Refusal, WorkerInfo
 from pianofarm_common.midi import MidiLimits, read_performance
 from pianofarm_common.queue import backlog, make_app, seal_of
-from pianofarm_common.renders import PriorityClass, RenderKey, RenderResult, State
+from pianofarm_common.renders import PriorityClass, RenderKey, RenderResult, RenderSpec, State
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import LocalBlobStore, midi_object, sidecar_object
 from pianofarm_worker import tasks
@@ -27,7 +27,7 @@ from pianofarm_worker.pulse import Hold, Pulse
 from pianofarm_worker.shelf import Shelf
 from pianofarm_worker.stopping import Stopping, StopSign
 from pianofarm_worker.tasks import Bench, work_through
-from pianofarm_worker.workshop import Workshop
+from pianofarm_worker.workshop import Outcome, Workshop
 
 
 class Maker:
@@ -35,12 +35,28 @@ class Maker:
 
     def __init__(self) -> None:
         self.made: list[RenderKey] = []
+        self.together: list[list[RenderKey]] = []
+        self.n_places = 1
         self.before: Callable[[Claim], object] = lambda _claim: None
+        self.while_storing: Callable[[Claim], object] = lambda _claim: None
 
-    def make(self, claim: Claim, hold: Hold) -> RenderResult:
-        self.before(claim)
-        self.made.append(claim.key)
-        return result(claim.spec)
+    def places(self, spec: RenderSpec | None = None) -> int:
+        return self.n_places
+
+    def render(self, holds: Sequence[Hold]) -> Iterator[tuple[Hold, Outcome]]:
+        self.together.append([hold.claim.key for hold in holds])
+        for hold in holds:
+            try:
+                self.before(hold.claim)
+            except Exception as error:
+                yield hold, error
+            else:
+                yield hold, result(hold.claim.spec)
+
+    def store(self, hold: Hold, made: RenderResult) -> RenderResult:
+        self.while_storing(hold.claim)
+        self.made.append(hold.claim.key)
+        return made
 
     def raising(self, error: BaseException) -> None:
         def fail(_claim: Claim) -> None:
@@ -216,10 +232,10 @@ def test_what_a_dead_worker_stored_is_not_rendered_again(
     store.put(known.audio_key, b"audio")
     store.put(sidecar_object(ticket.key), known.model_dump_json().encode())
     second = Claim(**(vars(claimed) | {"attempt": 2}))
-    assert workshop.make(second, Hold(second, StopSign())) == known
+    assert workshop.make(Hold(second, StopSign())) == known
     store.delete(known.audio_key)
     with pytest.raises(BadMidi, match="submit it again"):
-        workshop.make(second, Hold(second, StopSign()))
+        workshop.make(Hold(second, StopSign()))
 
 
 def test_a_midi_object_that_is_not_the_performance_asked_for_is_refused(
@@ -232,7 +248,7 @@ def test_a_midi_object_that_is_not_the_performance_asked_for_is_refused(
     claim = Claim(asked.key, "1:x", 10.0, asked, 1, PriorityClass.BULK, 0.0)
     other = read_performance(midi(60), MidiLimits.from_settings(redis_settings)).sha256
     with pytest.raises(BadMidi, match=other[:12]):
-        workshop.make(claim, Hold(claim, StopSign()))
+        workshop.make(Hold(claim, StopSign()))
 
 
 def test_where_messages_are_signed_all_others_are_parked_with_the_reason(

@@ -6,6 +6,7 @@ after the fork.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import threading
@@ -24,7 +25,8 @@ from pianofarm_common.precision import Precision
 from pianofarm_common.queue import RENDER_TASK, make_app, publish
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
-from pianofarm_worker.devices import device_name
+from pianofarm_worker.delivery import Delivery
+from pianofarm_worker.devices import cores, device_name
 from pianofarm_worker.metering import MeteredLedger, MeteredMaker, serve_metrics
 from pianofarm_worker.pulse import Pulse
 from pianofarm_worker.shelf import Shelf
@@ -57,7 +59,12 @@ def compose(settings: Settings, load_piano: Callable[..., Piano] | None = None) 
     """
     app = make_app(settings)
     child, sign = _Child(), StopSign()
-    make_piano = load_piano or partial(load, backend=settings.backend)
+    make_piano = load_piano or partial(
+        load,
+        backend=settings.backend,
+        n_threads=settings.threads_per_worker or len(cores()),
+        batch_size=settings.batch_size or None,
+    )
 
     def setup_logging(**_: Any) -> None:
         configure(settings)
@@ -70,7 +77,7 @@ def compose(settings: Settings, load_piano: Callable[..., Piano] | None = None) 
 
     def close_bench(**_: Any) -> None:
         if child.bench is not None:
-            child.bench.pulse.stop()
+            _close_bench(child.bench, settings.soft_shutdown_s)
 
     def stop_soon(**_: Any) -> None:
         sign.put_up(settings.soft_shutdown_s * GRACE_SHARE)
@@ -121,7 +128,8 @@ def _open_bench(app: Celery, settings: Settings, sign: StopSign, node: str, load
     threading.Thread(target=_warm, args=(shelf, settings.model, settings.precision), name="warm", daemon=True).start()
     workshop = Workshop(settings, store, shelf, worker=me.name)
     workshop.reader.start()
-    return Bench(app, ledger, pulse, sign, MeteredMaker(workshop, metrics, me.device, ledger.budgets))
+    maker = MeteredMaker(workshop, metrics, me.device, ledger.budgets)
+    return Bench(app, ledger, pulse, sign, maker, Delivery())
 
 
 def _publish(app: Celery, admitted: Publication) -> None:
@@ -130,6 +138,16 @@ def _publish(app: Celery, admitted: Publication) -> None:
         publish(app, admitted.priority, admitted.keys, admitted.spread)
     except PianofarmError as error:
         log.warning("not passed on", error=str(error))
+
+
+def _close_bench(bench: Bench, patience_s: float) -> None:
+    """Wait for what is being stored, hand back what is not stored by then, and say goodbye."""
+    if bench.delivery is not None:
+        for hold in bench.delivery.wait(patience_s):
+            log.info("render handed back", render=hold.claim.key)
+            with contextlib.suppress(PianofarmError):
+                bench.ledger.release(hold.claim.key, hold.claim.token)
+    bench.pulse.stop()
 
 
 def _warm(shelf: Shelf, model: str, precision: Precision) -> None:

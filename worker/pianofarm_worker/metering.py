@@ -7,7 +7,7 @@ too. This adds what only the process knows: attempts by error, lost leases, refu
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 from prometheus_client import PlatformCollector, ProcessCollector, start_http_server
@@ -18,12 +18,13 @@ from pianofarm_common.ledger import Claim, Ledger, Refusal
 from pianofarm_common.ledger.budgets import Budgets
 from pianofarm_common.logs import get_logger
 from pianofarm_common.metrics import WorkerMetrics
-from pianofarm_common.renders import RenderKey, RenderResult
+from pianofarm_common.renders import RenderKey, RenderResult, RenderSpec
 from pianofarm_common.settings import Settings
 from pianofarm_worker.device_stats import Meter, meter_of
 from pianofarm_worker.devices import cores
 from pianofarm_worker.pulse import Hold
 from pianofarm_worker.tasks import Maker
+from pianofarm_worker.workshop import Made, Outcome
 
 #: Workers of one host take the first free port from `worker_metrics_port` on.
 MAX_PORTS = 64
@@ -45,16 +46,19 @@ class MeteredLedger(Ledger):
         ledger.budgets = Budgets.from_settings(ledger, settings)
         return ledger
 
-    def claim(self, key: RenderKey, worker: str, rest: Sequence[RenderKey] = ()) -> Claim | Refusal:
-        """As `Ledger.claim`, after the jobs that have no budget left are cancelled."""
+    def claim_many(
+        self, keys: Sequence[RenderKey], worker: str, rest: Sequence[RenderKey] = (), made: Sequence[Claim] = ()
+    ) -> list[Claim | Refusal]:
+        """As `Ledger.claim_many`, after the jobs that have no budget left are cancelled."""
         if self.budgets is not None:
-            self.budgets.enforce(key)
-        answer = super().claim(key, worker, rest)
+            self.budgets.enforce(keys)
+        answers = super().claim_many(keys, worker, rest, made)
         if self.metrics is not None:
             self.metrics.last_progress.set_to_current_time()
-            if isinstance(answer, Refusal):
-                self.metrics.refusals.labels(str(answer)).inc()
-        return answer
+            for answer in answers:
+                if isinstance(answer, Refusal):
+                    self.metrics.refusals.labels(str(answer)).inc()
+        return answers
 
     def commit(self, key: RenderKey, token: str, result: RenderResult) -> None:
         """As `Ledger.commit`."""
@@ -73,23 +77,39 @@ class MeteredMaker:
     """A maker that times what it makes and counts what it cannot make."""
 
     def __init__(self, maker: Maker, metrics: WorkerMetrics, device: str, budgets: Budgets | None = None) -> None:
-        """Args: budgets: charged with the time of every attempt."""
+        """Args: budgets: charged with the time of every attempt, what its upload takes beside other work left out."""
         self._maker = maker
         self._budgets = budgets
         self._metrics = metrics
         self._device = device
 
-    def make(self, claim: Claim, hold: Hold) -> RenderResult:
+    def places(self, spec: RenderSpec | None = None) -> int:
+        """As the maker within."""
+        return self._maker.places(spec)
+
+    def render(self, holds: Sequence[Hold]) -> Iterator[tuple[Hold, Outcome]]:
+        """As the maker within. Renders made together share the time until the first of them is ready."""
+        began, share_s = time.monotonic(), 0.0
+        for number, (hold, outcome) in enumerate(self._maker.render(holds)):
+            spent_s = time.monotonic() - began
+            if number == 0:
+                share_s = spent_s = spent_s / len(holds)
+            else:
+                spent_s += share_s
+            self._charge(hold.claim, spent_s)
+            if isinstance(outcome, Exception):
+                self._metrics.ended(outcome)
+            yield hold, outcome
+            began = time.monotonic()
+
+    def store(self, hold: Hold, made: Made | RenderResult) -> RenderResult:
         """As the maker within; the success of an attempt is counted at its commit."""
-        began = time.monotonic()
         try:
-            result = self._maker.make(claim, hold)
+            result = self._maker.store(hold, made)
         except BaseException as error:
             self._metrics.ended(error)
             raise
-        finally:
-            self._charge(claim, time.monotonic() - began)
-        self._metrics.renders.observe(result, str(claim.priority), self._device)
+        self._metrics.renders.observe(result, str(hold.claim.priority), self._device)
         return result
 
     def _charge(self, claim: Claim, worker_s: float) -> None:

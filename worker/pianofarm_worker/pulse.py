@@ -1,4 +1,4 @@
-"""The pulse of a worker process: a thread that renews the lease in hand, learns of cancellation, and keeps the worker registered.
+"""The pulse of a worker process: a thread that renews the leases in hand, learns of cancellation, and keeps the worker registered.
 
 A thread of its own, because a render may sit in one library call for many seconds; such calls let other threads run. But a
 render that sits in one for ever must not keep its lease: after STALL_S the pulse ends the process.
@@ -38,7 +38,7 @@ class Hold:
     def __init__(self, claim: Claim, sign: StopSign) -> None:
         self.claim = claim
         self.fraction = 0.0
-        self.uploading = False
+        self.uploading = False  #: its sound is made and passed the gates; it is being stored, or waits for that
         self.cancelled = False
         self.lost = False
         self.moved_at = time.monotonic()
@@ -92,7 +92,7 @@ class Pulse:
         self._sign = sign
         self._stall_s = stall_s
         self._on_stall = on_stall
-        self._hold: Hold | None = None
+        self._holds: dict[str, Hold] = {}
         self._renders_done = 0
         self._rests = ""
         self._ending = threading.Event()
@@ -120,15 +120,24 @@ class Pulse:
         except PianofarmError as error:
             log.warning("not struck off the register", error=str(error))
 
+    def hold(self, claim: Claim) -> Hold:
+        """Renew the lease of a claim from now on, until `drop`."""
+        hold = self._holds[claim.token] = Hold(claim, self._sign)
+        return hold
+
+    def drop(self, hold: Hold, *, done: bool = False) -> None:
+        """Renew a lease no more; `done`: the render was committed. Dropping twice does nothing."""
+        if self._holds.pop(hold.claim.token, None) is not None and done:
+            self._renders_done += 1
+
     @contextmanager
     def holding(self, claim: Claim) -> Iterator[Hold]:
         """Renew the lease of a claim while the block runs."""
-        hold = self._hold = Hold(claim, self._sign)
+        hold = self.hold(claim)
         try:
             yield hold
-            self._renders_done += 1
         finally:
-            self._hold = None
+            self.drop(hold)
 
     @contextmanager
     def resting(self, why: str) -> Iterator[None]:
@@ -154,21 +163,28 @@ class Pulse:
                 return
 
     def _beat(self) -> None:
-        hold = self._hold
-        if hold is not None and time.monotonic() - hold.moved_at > self._stall_s:
-            log.critical("render stalled, process ends", render=hold.claim.key, stall_s=self._stall_s)
+        holds = list(self._holds.values())
+        # One that is made may wait for the delivery of another, which waits for Redis: only where nothing moves there is a stall.
+        moved = max(holds, key=lambda hold: hold.moved_at, default=None)
+        if moved is not None and time.monotonic() - moved.moved_at > self._stall_s:
+            log.critical("render stalled, process ends", render=moved.claim.key, stall_s=self._stall_s)
             self._on_stall()
             return
-        if hold is not None and not (hold.cancelled or hold.lost):
-            try:
-                hold.cancelled = self._ledger.progress(
-                    hold.claim.key, hold.claim.token, hold.fraction, uploading=hold.uploading
-                )
-            except LeaseLost:
-                # After a commit the token is void, and this thread may be the last to know.
-                hold.lost = self._hold is hold
+        for hold in holds:
+            self._renew(hold)
         if self._beats_to_presence <= 0:
             self._beats_to_presence = round(PRESENCE_S / self._interval_s)
-            key = hold.claim.key if hold else ""
+            # Of several the one that is being rendered, if there is one.
+            key = max(holds, key=lambda hold: not hold.uploading).claim.key if holds else ""
             self._ledger.register_worker(replace(self._me, key=key, renders_done=self._renders_done, rests=self._rests))
         self._beats_to_presence -= 1
+
+    def _renew(self, hold: Hold) -> None:
+        claim = hold.claim
+        if hold.cancelled or hold.lost or claim.token not in self._holds:
+            return
+        try:
+            hold.cancelled = self._ledger.progress(claim.key, claim.token, hold.fraction, uploading=hold.uploading)
+        except LeaseLost:
+            # After a commit the token is void, and this thread may be the last to know.
+            hold.lost = claim.token in self._holds

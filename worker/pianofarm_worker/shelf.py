@@ -56,6 +56,17 @@ class Shelf:
             self._pianos.move_to_end(shelved)
             return self._pianos[shelved]
 
+    def places(self, digest: str, precision: Precision = "float32") -> int:
+        """How many pieces this piano renders at once; 1 where it is not loaded. Loads nothing."""
+        # Without the lock: it is held while a model is loaded, and the answer may be late.
+        found = self._pianos.get((digest, precision))
+        return found.batch_size if found else 1
+
+    @property
+    def most_places(self) -> int:
+        """The most pieces that any loaded piano renders at once."""
+        return max((piano.batch_size for piano in list(self._pianos.values())), default=1)
+
     def warm(self, name: str, precision: Precision = "float32") -> None:
         """Load a model before it is asked for; raises as `piano` does."""
         info = find_model(name, self._state_dir)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, repeat
 from typing import Protocol
 
@@ -23,10 +25,12 @@ from pianofarm_common.errors import (
 from pianofarm_common.ledger import Claim, Ledger, Refusal
 from pianofarm_common.logs import get_logger
 from pianofarm_common.queue import message_text, parse_message, publish_bundles, seal_of
-from pianofarm_common.renders import RenderKey, RenderResult
+from pianofarm_common.renders import RenderKey, RenderOptions, RenderResult, RenderSpec, State
 from pianofarm_worker.brake import Brake
+from pianofarm_worker.delivery import Delivery
 from pianofarm_worker.pulse import Hold, Pulse
 from pianofarm_worker.stopping import Stopping, StopSign
+from pianofarm_worker.workshop import Made, Outcome
 
 #: Waits between tries to commit while Redis is away; the last one again and again.
 COMMIT_PAUSES_S = (1.0, 2.0, 4.0, 8.0)
@@ -41,10 +45,16 @@ log = get_logger(__name__)
 
 
 class Maker(Protocol):
-    """What makes a claimed render and stores it: `pianofarm_worker.workshop.Workshop`."""
+    """What makes claimed renders and stores them: `pianofarm_worker.workshop.Workshop`."""
 
-    def make(self, claim: Claim, hold: Hold) -> RenderResult:
-        """Everything between claim and commit."""
+    def places(self, spec: RenderSpec | None = None) -> int:
+        """How many renders like this one are made at once; None: the most of any."""
+
+    def render(self, holds: Sequence[Hold]) -> Iterator[tuple[Hold, Outcome]]:
+        """Render and check claimed renders, each with an outcome of its own."""
+
+    def store(self, hold: Hold, made: Made | RenderResult) -> RenderResult:
+        """Put into the store what was made."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +66,16 @@ class Bench:
     pulse: Pulse
     sign: StopSign
     maker: Maker
+    delivery: Delivery | None = None  #: stores and commits while the next render is under way; None: this thread does
     brake: Brake = field(default_factory=Brake)
 
 
 def work_through(bench: Bench, body: object) -> None:
-    """Make the renders of a message, one after the other.
+    """Make the renders of a message, in turn; together where the device gains by it.
 
     Never raises what belongs to a render: a failure is recorded in the ledger, and the next key is taken. If Redis is
-    away the rest of the message is dropped; the sweeper publishes it again.
+    away the rest of the message is dropped; the sweeper publishes it again. What was rendered may be stored and committed after
+    the return: the ledger delivers, the message has done its work.
     """
     try:
         keys = parse_message(body, seal_of(bench.app))
@@ -71,34 +83,143 @@ def work_through(bench: Bench, body: object) -> None:
         log.warning("message parked", reason=str(error))
         bench.ledger.park(message_text(body), str(error))
         return
-    for number, key in enumerate(keys):
-        rest = keys[number + 1 :]
+    while keys:
         if bench.sign.is_up:
-            _pass_on(bench, keys[number:])
+            _pass_on(bench, keys)
             return
-        claim = bench.ledger.claim(key, bench.pulse.name, rest)
-        if isinstance(claim, Refusal):
-            log.info("claim refused", render=key, reason=str(claim))
-            if claim is Refusal.BARRED:
-                if rest:
-                    _pass_on(bench, rest)
-                _sit_out(bench)
-                return
-            continue
-        with structlog.contextvars.bound_contextvars(render=key, attempt=claim.attempt):
-            make_one(bench, claim)
+        chosen = hand_of(bench, keys)
+        keys = [key for key in keys if key not in chosen]
+        claims, barred = _claim(bench, chosen, keys)
+        if claims:
+            make(bench, claims)
+        if barred:
+            if keys:
+                _pass_on(bench, keys)
+            _sit_out(bench)
+            return
         # Somebody more urgent waits: the rest of the bundle goes back to the queue.
-        if rest and not bench.sign.is_up and bench.ledger.higher_waits(claim.priority) and _pass_on(bench, rest):
-            log.info("bundle yields", renders=len(rest))
+        if (
+            claims
+            and keys
+            and not bench.sign.is_up
+            and bench.ledger.higher_waits(claims[0].priority)
+            and _pass_on(bench, keys)
+        ):
+            log.info("bundle yields", renders=len(keys))
             return
 
 
-def make_one(bench: Bench, claim: Claim) -> None:
-    """Make one claimed render and tell the ledger how it went.
+def hand_of(bench: Bench, keys: Sequence[RenderKey]) -> list[RenderKey]:
+    """What to claim next: the first key, and as many behind it as are made with it at once.
+
+    Those want the same model with the same options. A render that is to be made alone is.
+    """
+    if len(keys) == 1 or bench.maker.places() == 1:
+        return [keys[0]]
+    known = bench.ledger.renders(keys)
+    first = known.get(keys[0])
+    if first is None or first.alone:
+        return [keys[0]]
+    alike = [
+        key
+        for key in keys
+        if (status := known.get(key))
+        and not status.alone
+        and status.state is State.QUEUED
+        and _kind(status.spec) == _kind(first.spec)
+    ]
+    return alike[: bench.maker.places(first.spec)] or [keys[0]]
+
+
+def _kind(spec: RenderSpec) -> tuple[str, str, RenderOptions]:
+    """Renders of one kind can be made together."""
+    return spec.model_digest, spec.engine, spec.options
+
+
+def _claim(bench: Bench, keys: Sequence[RenderKey], rest: Sequence[RenderKey]) -> tuple[list[Claim], bool]:
+    """What could be claimed of these, and whether this host is to get no work."""
+    in_hand = [hold.claim for hold in bench.delivery.in_hand] if bench.delivery else []
+    claims: list[Claim] = []
+    answers = bench.ledger.claim_many(keys, bench.pulse.name, rest, in_hand)
+    for key, answer in zip(keys, answers, strict=True):
+        if isinstance(answer, Refusal):
+            log.info("claim refused", render=key, reason=str(answer))
+        elif answer.alone and len(keys) > 1:
+            # It came to be so since we asked. The sweeper publishes it alone.
+            _release(bench, answer)
+        else:
+            claims.append(answer)
+    return claims, Refusal.BARRED in answers
+
+
+def make(bench: Bench, claims: Sequence[Claim]) -> None:
+    """Make claimed renders and tell the ledger how each went; what was rendered is left to the delivery."""
+    holds = {claim.key: bench.pulse.hold(claim) for claim in claims}
+    if bench.delivery is not None:
+        bench.delivery.make_room(len(claims))
+        if claims[0].alone:
+            bench.delivery.wait()
+    for claim in claims:
+        with _about(claim):
+            log.info(
+                "render starts", model=claim.spec.model_name, audio_s=claim.spec.audio_s, priority=str(claim.priority)
+            )
+    try:
+        # Lines of the synthesizer about several renders name none of them.
+        with _about(claims[0]) if len(claims) == 1 else nullcontext():
+            for hold, outcome in bench.maker.render(list(holds.values())):
+                del holds[hold.claim.key]
+                _hand_over(bench, hold, outcome)
+    except Exception as error:
+        for hold in holds.values():
+            _hand_over(bench, hold, error)
+    except BaseException:
+        # The pool ends this child in the middle of the work.
+        for hold in holds.values():
+            _release(bench, hold.claim)
+            bench.pulse.drop(hold)
+        raise
+
+
+def _about(claim: Claim) -> AbstractContextManager[None]:
+    return structlog.contextvars.bound_contextvars(render=claim.key, attempt=claim.attempt)
+
+
+def _hand_over(bench: Bench, hold: Hold, outcome: Outcome) -> None:
+    if isinstance(outcome, Exception):
+        with _about(hold.claim):
+            _end(bench, hold, outcome)
+    elif bench.delivery is None or hold.claim.alone:
+        deliver(bench, hold, outcome)
+    else:
+        hold.uploading = True
+        bench.delivery.take(hold, partial(deliver, bench, hold, outcome))
+
+
+def deliver(bench: Bench, hold: Hold, made: Made | RenderResult) -> None:
+    """Store and commit what was made, and tell the ledger how it went."""
+    with _about(hold.claim):
+        try:
+            result = bench.maker.store(hold, made)
+            _commit(bench, hold.claim, result, hold)
+        except Exception as error:
+            _end(bench, hold, error)
+        except BaseException:
+            _release(bench, hold.claim)
+            bench.pulse.drop(hold)
+            raise
+        else:
+            bench.pulse.drop(hold, done=True)
+            bench.brake.let_go()
+            speed = round(result.real_time_factor, 2)
+            log.info("render done", audio_s=result.audio_s, render_s=result.render_s, real_time_factor=speed)
+
+
+def _end(bench: Bench, hold: Hold, error: Exception) -> None:
+    """Tell the ledger of a render that came to nothing.
 
     | what happened                        | what the ledger is told                         |
     |--------------------------------------|-------------------------------------------------|
-    | made and stored                      | commit                                          |
     | Cancelled, LeaseLost                 | nothing: it knows better                        |
     | Stopping, the process must end       | release: the attempt does not count             |
     | BadSettings, this worker is at fault | release, and take nothing for a while           |
@@ -106,41 +227,29 @@ def make_one(bench: Bench, claim: Claim) -> None:
     | Permanent                            | fail, for good                                  |
     | Transient, and what we do not know   | fail, with another try while attempts last      |
     """
-    try:
-        with bench.pulse.holding(claim) as hold:
-            log.info(
-                "render starts", model=claim.spec.model_name, audio_s=claim.spec.audio_s, priority=str(claim.priority)
-            )
-            result = bench.maker.make(claim, hold)
-            _commit(bench, claim, result, hold)
-    except (Cancelled, LeaseLost) as error:
-        log.info("render dropped", reason=str(error))
-    except Stopping:
-        log.info("render handed back")
-        _release(bench, claim)
-    except BadSettings as error:
-        # Wrong credentials of one worker must not fail everybody's renders.
-        log.error("this worker is misconfigured", error=str(error), pause_s=MISCONFIGURED_PAUSE_S)  # noqa: TRY400
-        _release(bench, claim)
-        time.sleep(MISCONFIGURED_PAUSE_S)
-    except ServiceUnavailable as error:
-        _defer(bench, claim, error)
-    except (Permanent, Transient) as error:
-        permanent = isinstance(error, Permanent)
-        log.warning("attempt failed", error_type=type(error).__name__, error=str(error), permanent=permanent)
-        _fail(bench, claim, error, permanent=permanent)
-    except Exception as error:
-        # Out of memory, a fault of the device or of our own: the same may work elsewhere, and attempts are counted.
-        log.exception("attempt failed")
-        _fail(bench, claim, error, permanent=False)
-    except BaseException:
-        # The pool ends this child in the middle of the work.
-        _release(bench, claim)
-        raise
-    else:
-        bench.brake.let_go()
-        speed = round(result.real_time_factor, 2)
-        log.info("render done", audio_s=result.audio_s, render_s=result.render_s, real_time_factor=speed)
+    claim = hold.claim
+    bench.pulse.drop(hold)
+    match error:
+        case Cancelled() | LeaseLost():
+            log.info("render dropped", reason=str(error))
+        case Stopping():
+            log.info("render handed back")
+            _release(bench, claim)
+        case BadSettings():
+            # Wrong credentials of one worker must not fail everybody's renders.
+            log.error("this worker is misconfigured", error=str(error), pause_s=MISCONFIGURED_PAUSE_S)
+            _release(bench, claim)
+            time.sleep(MISCONFIGURED_PAUSE_S)
+        case ServiceUnavailable():
+            _defer(bench, claim, error)
+        case Permanent() | Transient():
+            permanent = isinstance(error, Permanent)
+            log.warning("attempt failed", error_type=type(error).__name__, error=str(error), permanent=permanent)
+            _fail(bench, claim, error, permanent=permanent)
+        case _:
+            # Out of memory, a fault of the device or of our own: the same may work elsewhere, and attempts are counted.
+            log.error("attempt failed", exc_info=error)
+            _fail(bench, claim, error, permanent=False)
 
 
 def _commit(bench: Bench, claim: Claim, result: RenderResult, hold: Hold) -> None:

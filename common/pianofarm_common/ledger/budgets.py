@@ -6,6 +6,7 @@ looked at before a render starts, so a budget is exceeded by at most one render 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal, Self
@@ -114,10 +115,11 @@ class Budgets:
                             pipeline.expire(payer.record, self._ttl_s)
             pipeline.execute()
 
-    def enforce(self, key: RenderKey) -> int:
-        """Cancel the jobs that wait for a render on a budget that is used up; returns how many. Call it before the claim."""
-        if not self._any():
-            return 0
+    def enforce(self, keys: Sequence[RenderKey]) -> int:
+        """Cancel the jobs that wait for renders on a budget that is used up; returns how many. Call it before the claim."""
+        return sum(map(self._enforce, keys)) if self._any() else 0
+
+    def _enforce(self, key: RenderKey) -> int:
         payers = self._payers(key)
         known = self._read([payer for pair in payers.values() for payer in pair])
         n_cancelled = 0

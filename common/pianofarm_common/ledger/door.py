@@ -7,7 +7,7 @@ import random
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pianofarm_common.errors import Cancelled, LeaseLost, NotFound, PianofarmError, ServiceUnavailable
 from pianofarm_common.ledger.connection import translated
@@ -136,24 +136,33 @@ class Ledger(Reading):
     # -- working ------------------------------------------------------------------------------------------------------
 
     def claim(self, key: RenderKey, worker: str, rest: Sequence[RenderKey] = ()) -> Claim | Refusal:
-        """Take the lease of a queued render, and count the attempt, before any work.
+        """Take the lease of a queued render, and count the attempt, before any work; see `claim_many`."""
+        return self.claim_many([key], worker, rest)[0]
+
+    def claim_many(
+        self, keys: Sequence[RenderKey], worker: str, rest: Sequence[RenderKey] = (), made: Sequence[Claim] = ()
+    ) -> list[Claim | Refusal]:
+        """Take the leases of queued renders that are to be made together; an answer for each.
 
         Args:
-            key: what to make.
+            keys: what to make.
             worker: who claims; shown to people, kept as evidence.
-            rest: keys of the same message that come after this one; if the worker dies they are published again at once.
+            rest: keys of the same message that come after these; if the worker dies they are published again at once.
+            made: what this worker has made and not yet committed. If it dies now, nobody knows of which render it died: those
+                in `made`, and those claimed together, get their attempt back, once, and are made alone from then on.
         """
-        answer = self._scripts.call(
-            "claim",
-            key=key,
-            worker=worker[:200],
-            nonce=secrets.token_hex(8),
-            rest=json.dumps(list(rest)) if rest else "",
-            admits=CLAIM_ADMITS if self.on_admitted else 0,
-        )
+        behind = json.dumps(list(rest)) if rest else ""
+        common = {"worker": worker[:200], "rest": behind, "together": len(keys), "made": [], "admits": 0}
+        calls = [{**common, "key": key, "nonce": secrets.token_hex(8)} for key in keys]
+        calls[0]["made"] = [(claim.key, claim.token) for claim in made]
+        calls[-1]["admits"] = CLAIM_ADMITS if self.on_admitted else 0
+        answers = self._scripts.call_many("claim", calls)
+        return [self._claimed(key, answer) for key, answer in zip(keys, answers, strict=True)]
+
+    def _claimed(self, key: RenderKey, answer: list[Any]) -> Claim | Refusal:
         if answer[0] != "ok":
             return Refusal(answer[0])
-        _, token, spec, attempt, priority, queue_ms, admitted, spread = answer
+        _, token, spec, attempt, priority, queue_ms, alone, admitted, spread = answer
         if admitted and self.on_admitted:
             self.on_admitted(Publication(PriorityClass(priority), tuple(map(RenderKey, admitted)), int(spread)))
         return Claim(
@@ -164,6 +173,7 @@ class Ledger(Reading):
             attempt=int(attempt),
             priority=PriorityClass(priority),
             queue_s=max(0.0, int(queue_ms) / 1000.0),
+            alone=alone == "1",
         )
 
     def heartbeat(self, key: RenderKey, token: str) -> bool:

@@ -92,6 +92,10 @@ class Reading:
         pairs = zip(keys, answers[::2], answers[1::2], strict=True)
         return {key: render_status(key, record, n_waiting) for key, record, n_waiting in pairs if record}
 
+    def renders(self, keys: Sequence[RenderKey]) -> dict[RenderKey, RenderStatus]:
+        """Where several renders stand, in one round trip; those that nobody knows are left out."""
+        return {RenderKey(key): status for key, status in self._renders(keys).items()}
+
     def render(self, key: RenderKey) -> RenderStatus:
         """Where a render stands.
 

@@ -38,6 +38,7 @@ def render_status(key: RenderKey, record: Mapping[str, str], waiting_jobs: int) 
         error=record.get("err", ""),
         waiting_jobs=waiting_jobs,
         result=RenderResult.model_validate_json(result) if result else None,
+        alone=record.get("alone") == "1",
         deferrals=int(record.get("defs") or 0),
         died_on=tuple(record.get("hosts", "").split()),
     )

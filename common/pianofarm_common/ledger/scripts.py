@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import redis
+from redis.exceptions import NoScriptError
 
 from pianofarm_common.ledger.connection import translated
 from pianofarm_common.settings import Settings
@@ -70,3 +72,22 @@ class Scripts:
         """Run a script; returns what it returns. Raises what `translated` raises."""
         with translated(self._where):
             return self._scripts[name](keys=[PREFIX], args=[json.dumps(self._common | arguments)])
+
+    def call_many(self, name: str, calls: Sequence[Mapping[str, object]]) -> list[Any]:
+        """Run a script several times in one round trip, each run a step of its own; returns and raises as `call`."""
+        script = self._scripts[name]
+        texts = [json.dumps({**self._common, **arguments}) for arguments in calls]
+
+        def run() -> list[Any]:
+            pipeline = script.registered_client.pipeline(transaction=False)
+            for text in texts:
+                pipeline.evalsha(script.sha, 1, PREFIX, text)
+            return pipeline.execute()
+
+        with translated(self._where):
+            try:
+                return run()
+            except NoScriptError:
+                # A Redis that was started again has forgotten it.
+                script.registered_client.script_load(script.script)
+                return run()

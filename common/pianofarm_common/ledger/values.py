@@ -62,6 +62,7 @@ class Claim:
     attempt: int  #: 1 for the first try
     priority: PriorityClass
     queue_s: float  #: time from submission to this claim, in seconds
+    alone: bool = False  #: a worker died with it and others in hand: make it with nothing else in hand
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class RenderStatus:
     error: str
     waiting_jobs: int
     result: RenderResult | None
+    alone: bool = False  #: see `Claim.alone`
     deferrals: int = 0  #: attempts that do not count, because a service was away
     died_on: tuple[
         str, ...

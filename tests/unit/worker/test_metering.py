@@ -5,6 +5,7 @@ import ctypes
 import os
 import socket
 import urllib.request
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -46,18 +47,23 @@ def result(audio_s: float = 10.0, render_s: float = 1.0, upload_s: float = 0.25)
 
 
 class GoodMaker:
-    def make(self, claim: Claim, hold: Hold) -> RenderResult:
-        return result()
+    def render(self, holds: Sequence[Hold]) -> Iterator[tuple[Hold, RenderResult]]:
+        yield from ((hold, result()) for hold in holds)
+
+    def store(self, hold: Hold, made: RenderResult) -> RenderResult:
+        return made
 
 
 class BadMaker:
-    def make(self, claim: Claim, hold: Hold) -> RenderResult:
-        raise QualityGateFailed("silent")
+    def render(self, holds: Sequence[Hold]) -> Iterator[tuple[Hold, Exception]]:
+        yield from ((hold, QualityGateFailed("silent")) for hold in holds)
 
 
 def test_what_was_made_is_entered_under_its_class_and_device():
     metrics = WorkerMetrics()
-    made = MeteredMaker(GoodMaker(), metrics, "gpu:0").make(CLAIM, Hold(CLAIM, StopSign()))
+    maker = MeteredMaker(GoodMaker(), metrics, "gpu:0")
+    ((hold, outcome),) = maker.render([Hold(CLAIM, StopSign())])
+    made = maker.store(hold, outcome)
 
     read = metrics.registry.get_sample_value
     assert made == result()
@@ -66,10 +72,10 @@ def test_what_was_made_is_entered_under_its_class_and_device():
     assert read("pianofarm_worker_queue_wait_seconds_sum", {"class": "interactive"}) == 0.25
 
 
-def test_what_cannot_be_made_is_counted_and_still_raised():
+def test_what_cannot_be_made_is_counted_and_still_told():
     metrics = WorkerMetrics()
-    with pytest.raises(QualityGateFailed):
-        MeteredMaker(BadMaker(), metrics, "cpu").make(CLAIM, Hold(CLAIM, StopSign()))
+    ((_, outcome),) = MeteredMaker(BadMaker(), metrics, "cpu").render([Hold(CLAIM, StopSign())])
+    assert isinstance(outcome, QualityGateFailed)
 
     assert metrics.registry.get_sample_value("pianofarm_worker_attempts_total", {"error": "QualityGateFailed"}) == 1
 

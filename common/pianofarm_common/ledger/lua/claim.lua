@@ -1,11 +1,12 @@
--- Take the lease of a render. A: key, worker, nonce, rest, admits: most renders to admit. Returns {'ok', token, spec, attempt, class,
--- ms since submission, keys admitted, workers} or {refusal}.
+-- Take the lease of a render. A: key, worker, nonce, rest, together (renders claimed with it), made (pairs {key, token} of renders that the
+-- worker has made and not yet stored), admits: most renders to admit. Returns {'ok', token, spec, attempt, class, ms since submission,
+-- alone, keys admitted, workers} or {refusal}.
 hear()
 local r = load_render(A.key)
 if not r then return { 'unknown' } end
 if leased(r) and r.nonce == A.nonce then
   -- Asked twice, because the first answer was lost.
-  return { 'ok', r.tok, r.spec, r.att, r.cls, int(NOW - r.sub), {}, 1 }
+  return { 'ok', r.tok, r.spec, r.att, r.cls, int(NOW - r.sub), r.alone, {}, 1 }
 end
 if leased(r) and r.lease <= NOW and graceless() then lapse(r) end
 if r.st == 'cancelled' then return { 'cancelled' } end
@@ -26,13 +27,18 @@ if r.at == 'b' and score > NOW then return { 'backoff' } end
 if r.at == 'q' and score > (tonumber(call('HGET', P .. 'mark', r.cls)) or 0) then call('HSET', P .. 'mark', r.cls, int(score)) end
 r.att, r.wk, r.tok = r.att + 1, A.worker, call('INCR', P .. 'fence') .. ':' .. A.nonce
 call('HSET', P .. 'render:' .. A.key, 'att', r.att, 'wk', r.wk, 'tok', r.tok, 'nonce', A.nonce, 'lease', int(NOW + A.lease_ms),
-  'start', int(NOW), 'frac', '0', 'fev', '0', 'rest', A.rest)
+  'start', int(NOW), 'frac', '0', 'fev', '0', 'rest', A.rest, 'many', A.together, 'made', '')
 move(r, 'l', NOW + A.lease_ms)
 change(r, 'running', 'running', 0)
+for _, mate in ipairs(A.made) do
+  -- From here on nobody could tell which of them the worker died of. What is behind them in their message is behind this one, too.
+  local render = P .. 'render:' .. mate[1]
+  if call('HGET', render, 'tok') == mate[2] then call('HSET', render, 'made', '1', 'rest', '') end
+end
 
 -- Half of the window is used up: the worker that finds it so publishes what is next, so that no sweep is waited for.
 local admitted, w = {}, window(r.cls)
 if A.admits > 0 and (w.ms < w.max_ms / 2 or w.n < w.min_n) then
   for i, n in ipairs(admit(r.cls, A.admits)) do admitted[i] = n.key end
 end
-return { 'ok', r.tok, r.spec, r.att, r.cls, int(NOW - r.sub), admitted, w.min_n }
+return { 'ok', r.tok, r.spec, r.att, r.cls, int(NOW - r.sub), r.alone, admitted, w.min_n }

@@ -7,7 +7,9 @@
 --                     cls class, own whose turn it waits for, spec, ams audio in ms,
 --                     att attempts, kills, tok current token, last token before it, nonce, wk worker, lease, sub, start, fin (ms),
 --                     frac, fev fraction of the last progress event, et error type, err error, res result, rest keys of its message,
---                     defs how often it was deferred, since when (ms), hosts those its workers died on
+--                     many claimed together, made '1' where its worker went on to another before the commit, alone '1' where it is to be
+--                     made with nothing else in hand, defs how often it was deferred, since when (ms), hosts those
+--                     its workers died on
 --   waiting:<key>     hash: job -> batch; who is told when the render is finished
 --   job:<id>          hash: key, batch, owner, name, cls, created, cached, st final state ('' while it waits), fin, et, err
 --   batch:<id>        hash: total and a count for each state; batchjobs:<id> list of job ids; events:<id> stream
@@ -35,7 +37,8 @@ local call = redis.call
 
 local FINAL = { done = true, failed = true, quarantined = true, cancelled = true }
 local URGENCY = { interactive = 3, standard = 2, bulk = 1 }
-local FIELDS = { 'st', 'at', 'cls', 'ams', 'att', 'kills', 'tok', 'last', 'nonce', 'wk', 'lease', 'sub', 'fev', 'err', 'spec', 'rest', 'own' }
+local FIELDS = { 'st', 'at', 'cls', 'ams', 'att', 'kills', 'tok', 'last', 'nonce', 'wk', 'lease', 'sub', 'fev', 'err', 'spec', 'rest', 'own',
+  'many', 'made', 'alone' }
 
 local function int(number) return string.format('%.0f', number) end
 
@@ -371,12 +374,19 @@ local function blame(r)
 end
 
 -- The lease ran out: its worker is dead, cut off or stuck. Again at once, or out of the way if that was the last attempt.
+-- A worker may have died of another render that it had in hand: then this attempt does not count, and the next ones are made with nothing
+-- else in hand, so that there is no second doubt.
 local function lapse(r)
-  r.kills = r.kills + 1
   r.tok = '' -- whoever still holds it has lost the lease, and is told so
-  call('HSET', P .. 'render:' .. r.key, 'kills', r.kills)
   blame(r)
   local err = 'worker ' .. r.wk .. ' gave no sign of life during attempt ' .. r.att
+  if r.alone ~= '1' and (r.made == '1' or (tonumber(r.many) or 1) > 1) then
+    call('HSET', P .. 'render:' .. r.key, 'att', math.max(0, r.att - 1), 'alone', '1')
+    requeue(r, 'q', NOW, 'retry', 'WorkerDied', err .. ', with other renders in hand; made alone from now on')
+    return
+  end
+  r.kills = r.kills + 1
+  call('HSET', P .. 'render:' .. r.key, 'kills', r.kills)
   if r.att >= A.max_attempts then
     finish(r, 'quarantined', 'WorkerDied', err .. '; ' .. r.kills .. ' attempts ended like that')
   else
@@ -389,7 +399,7 @@ local function restart(r)
   local render = P .. 'render:' .. r.key
   call('PERSIST', render)
   call('ZREM', P .. 'quarantine', r.key)
-  call('HSET', render, 'st', 'queued', 'att', 0, 'kills', 0, 'tok', '', 'nonce', '', 'frac', '0', 'fev', '0', 'et', '', 'err', '', 'res', '',
-    'defs', 0, 'since', '', 'hosts', '', 'sub', int(NOW), 'start', '0', 'fin', '0')
+  call('HSET', render, 'st', 'queued', 'att', 0, 'kills', 0, 'alone', '', 'tok', '', 'nonce', '', 'frac', '0', 'fev', '0', 'et', '', 'err', '',
+    'res', '', 'defs', 0, 'since', '', 'hosts', '', 'sub', int(NOW), 'start', '0', 'fin', '0')
   r.st, r.sub = 'queued', NOW
 end

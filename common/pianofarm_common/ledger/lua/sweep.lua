@@ -1,8 +1,12 @@
 -- Queue again what nobody does, and publish what has its turn. A: limit, lost_ms, backlog {class: messages in the broker}. Returns a list
 -- of {class, key, alone}, then the same of {class, spread, key, ...}: what was admitted, and over how many messages to spread it.
 hear()
-local out = {}
-local function publish(r, alone) out[#out + 1] = { r.cls, r.key, alone and 1 or 0 } end
+local out, said = {}, {}
+local function publish(r, alone)
+  -- Renders of one message share the rest of it.
+  if not said[r.key] then out[#out + 1] = { r.cls, r.key, alone and 1 or 0 } end
+  said[r.key] = true
+end
 
 local function due(set, ceiling)
   return call('ZRANGEBYSCORE', set, '-inf', int(ceiling), 'LIMIT', 0, A.limit)
@@ -47,7 +51,7 @@ for _, cls in ipairs({ 'interactive', 'standard', 'bulk' }) do
       call('ZREM', P .. 'queued:' .. cls, key)
     else
       move(r, 'q', NOW)
-      publish(r, r.att > 0)
+      publish(r, r.att > 0 or r.alone == '1')
     end
   end
 end
