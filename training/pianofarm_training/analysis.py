@@ -110,11 +110,11 @@ def analyse_key(samples: SampleSet, layout: Layout, pitch: int) -> KeyAnalysis:
         in_file[index] = kept * layout.hop < len(note) - analyser.n_window
         for channel in range(2):
             sound = np.ascontiguousarray(note[:, channel])
-            dense, residual = _split(sound, analyser, layout, n_dense, rise_s)
+            dense, residual = split(sound, analyser, layout, n_dense, rise_s)
             found = analyser.amplitudes(sound, kept * layout.hop)
             level_db[channel, index] = 20 * np.log10(np.abs(found).T + _SILENCE)
             start[channel, index] = dense[0]
-            noise_db[channel, index] = _noise_db(residual, layout)
+            noise_db[channel, index] = noise_levels_db(residual, layout)
             tail = sound[-int(0.25 * rate_hz) :].copy()
             floor_db[channel, index] = 10 * np.log10(_bands(tail, layout).mean(axis=0) + _SILENCE**2)
 
@@ -161,7 +161,7 @@ def _offsets_hz(notes: list[NDArray[np.float32]], law_hz: NDArray[np.float64], l
     return np.where(steady, drift_hz, 0.0)
 
 
-def _split(
+def split(
     sound: NDArray[np.float32], analyser: PartialAnalyser, layout: Layout, n_frames: int, rise_s: float
 ) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
     """Amplitudes of the first frames, demodulated, and what is left of the sound without them."""
@@ -180,7 +180,7 @@ def _rise_s(notes: list[NDArray[np.float32]], analyser: PartialAnalyser, layout:
     candidates = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012, 0.016, 0.024)
     left = [
         sum(
-            float((_split(np.ascontiguousarray(note[:, 0]), analyser, layout, RISE_HOPS + 1, rise_s)[1] ** 2).sum())
+            float((split(np.ascontiguousarray(note[:, 0]), analyser, layout, RISE_HOPS + 1, rise_s)[1] ** 2).sum())
             / (float((note[: RISE_HOPS * layout.hop, 0] ** 2).sum()) + 1e-9)
             for note in notes
         )
@@ -194,7 +194,7 @@ def _bands(sound: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
     return band_densities(sound, layout.sample_rate_hz, bands.n_bands, bands.window, bands.hop)
 
 
-def _noise_db(residual: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
+def noise_levels_db(residual: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
     """Mean density of each group of frames. [n_bands, n_noise_frames]"""
     density = _bands(residual, layout)
     groups = noise_groups(layout.bands, layout.sample_rate_hz)

@@ -17,10 +17,10 @@ Arrays = dict[str, Any]
 HUBER_DB = 3.0
 
 
-def huber(error: Any) -> Any:
-    """Half the square of small errors, linear beyond `HUBER_DB`."""
+def huber(error: Any, below_db: float = HUBER_DB) -> Any:
+    """Half the square of errors below a size, linear beyond it."""
     size = jnp.abs(error)
-    return jnp.where(size < HUBER_DB, 0.5 * size**2, HUBER_DB * (size - 0.5 * HUBER_DB))
+    return jnp.where(size < below_db, 0.5 * size**2, below_db * (size - 0.5 * below_db))
 
 
 def adam(

@@ -17,9 +17,11 @@ from pianofarm_training.analysis import KeyAnalysis, analyse
 from pianofarm_training.card import model_card
 from pianofarm_training.data import DEFAULT_DATA_DIR
 from pianofarm_training.export import export, tuning_parameters
+from pianofarm_training.knock import measure, without_knocks
 from pianofarm_training.releases import release_levels
 from pianofarm_training.room import CENTRES_HZ, decay_times_s
 from pianofarm_training.samples import SampleSet, salamander
+from pianofarm_training.tone import room_tone_db
 from pianofarm_worker.synth.house.layout import Layout
 
 #: Layers the networks never see, so that the measurements mean something; indices, softest first.
@@ -77,6 +79,9 @@ def train(
     started = time.monotonic()
     analyses = analyse(samples, layout, work_dir, n_processes=n_processes)
     print(f"analysis of {len(samples.files)} recordings: {time.monotonic() - started:.0f} s", flush=True)
+    knock = measure(samples, analyses, layout, held_out, work_dir)
+    analyses = without_knocks(analyses, knock)
+    measured = knock.parameters | {"hiss.density_db": room_tone_db(analyses)}
     t60_s = decay_times_s(samples.releases) if samples.releases else np.full(len(CENTRES_HZ), TYPICAL_T60_S, np.float32)
     room = {"room.t60_s": t60_s, "room.at_hz": np.array(CENTRES_HZ, np.float32)}
     release_db, release_s = release_levels(samples.releases, layout)
@@ -96,7 +101,7 @@ def train(
         stages_dir=work_dir / "stages",
     )
     print(f"fit: {fit_s:.0f} s", flush=True)
-    parameters = learned | tuning_parameters(analyses) | room
+    parameters = learned | tuning_parameters(analyses) | room | measured
     facts = {
         "data": samples.credit,
         "recorded_keys": len(samples.pitches),

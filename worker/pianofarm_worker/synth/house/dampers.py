@@ -20,6 +20,9 @@ SUSTAIN, SOSTENUTO, SOFT = 64, 66, 67
 #: Sustain pedal values from which no felt touches a string, and up to which all of it does; half-pedalling lies between.
 LIFTED_VALUE, RESTING_VALUE = 64, 24
 
+#: The pedal makes its noise as it passes this value.
+NOISY_VALUE = 44
+
 #: Strings of the keys above this one have no dampers.
 HIGHEST_DAMPED_PITCH = 88
 
@@ -77,6 +80,14 @@ def sustain_contact(performance: Performance, end_s: float) -> Contact:
     return Contact(times, np.concatenate([[0.0], np.cumsum(force * np.diff(times))]))
 
 
+def pedal_noises(performance: Performance, end_s: float) -> list[tuple[float, bool]]:
+    """When the sustain pedal is heard itself, and whether it goes down then."""
+    times, values = control_steps(performance, SUSTAIN)
+    is_down = values >= NOISY_VALUE
+    changes = np.flatnonzero(is_down[1:] != is_down[:-1]) + 1
+    return [(float(times[index]), bool(is_down[index])) for index in changes if times[index] < end_s]
+
+
 def damped_from_s(performance: Performance, sustain: Contact, end_s: float) -> FloatArray:
     """When each note's damper may fall: key up, or later where the sostenuto pedal caught it. [n_notes]
 
@@ -117,6 +128,12 @@ def soft_parts(performance: Performance) -> FloatArray:
     """How far the soft pedal is down at each onset, 0..1. [n_notes]"""
     times, values = control_steps(performance, SOFT)
     return np.asarray(values[np.searchsorted(times, performance.onset_s, side="right") - 1] / 127.0)
+
+
+def open_parts(performance: Performance) -> FloatArray:
+    """How far the sustain pedal has lifted the dampers at each onset, 0..1. [n_notes]"""
+    times, values = control_steps(performance, SUSTAIN)
+    return 1.0 - contact(values[np.searchsorted(times, performance.onset_s, side="right") - 1])
 
 
 def una_corda_gain(frequency_hz: FloatArray, part: float) -> NDArray[np.float32]:

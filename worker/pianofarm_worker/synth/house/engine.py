@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pianofarm_worker.synth.house.dampers import una_corda_gain
 from pianofarm_worker.synth.house.grains import Basis, halves
 from pianofarm_worker.synth.house.noise_bus import NoiseBus
+from pianofarm_worker.synth.house.resonance import WASH_DAMPER_RATE, WASH_DB
 from pianofarm_worker.synth.house.score import Score
 from pianofarm_worker.synth.house.tables import SILENCE_DB, STRIDE, KeyTable, KeyTables
 
@@ -45,9 +46,24 @@ class _Voice:
     onset: int  #: sample
     n_hops: int  #: until its partials are silent
     n_noise: int  #: frames of noise
+    knock_gain: Float32Array  #: [N_GROUPS]
+    wash: float  #: power of the wash
+    n_wash: int  #: frames of it, 0 where the pedal was up
     next_hop: int = 0
     next_noise: int = 0
+    next_knock: int = 0
+    next_wash: int = 0
     n_audible: int = 0  #: partials that are heard, until the next multiple of `ROWS` hops
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing of it is left to play."""
+        return (
+            self.next_hop >= self.n_hops
+            and self.next_noise >= self.n_noise
+            and self.next_wash >= self.n_wash
+            and self.next_knock >= self.table.knock.shape[2]
+        )
 
 
 class Engine:
@@ -69,7 +85,11 @@ class Engine:
         layout = tables.layout
         self._rate_hz, self._hop = layout.sample_rate_hz, layout.hop
         self._onset = np.round(score.onset_s * self._rate_hz).astype(np.int64)
-        self._noise = NoiseBus(layout, n_channels, seed)
+        tone = tables.tone
+        self._noise = NoiseBus(layout, n_channels, seed, None if tone is None else tone[:n_channels])
+        if len(self._onset):
+            self._noise.tone_from = self._noise.frame_at(int(self._onset[0]))
+        self._n_pedal_noises = 0
         self._voices: list[_Voice] = []
         self._n_started = 0
         self._silent_after = self._silences()
@@ -128,7 +148,8 @@ class Engine:
         for voice in self._voices:
             self._continue(voice, end, (sound, backwards), start)
         self._release(end)
-        self._voices = [v for v in self._voices if v.next_hop < v.n_hops or v.next_noise < v.n_noise]
+        self._move_pedal(end)
+        self._voices = [voice for voice in self._voices if not voice.is_over]
 
     def _continue(self, voice: _Voice, end: int, into: tuple[Float32Array, Float32Array], start: int) -> None:
         """Add a voice's part of a block, and its noise to the bus."""
@@ -144,8 +165,8 @@ class Engine:
                 voice.n_audible = self._n_audible(voice, at, None if kept is None else float(kept[at - kept_from]))
             until = min(at - at % ROWS + ROWS, high)
             if voice.n_audible:
-                part = None if kept is None else kept[at - kept_from : until + 1 - kept_from]
-                self._add(voice, at, until, part, into, start)
+                part = None if kept is None else kept[at - kept_from : until + 1 - kept_from, None]
+                self._add(voice, at, until, self._answered(voice, at, until, part), into, start)
             at = until
         if noise_high > noise_low:
             power = voice.table.noise[: self._n_channels, noise_low:noise_high] * voice.noise_gain
@@ -154,6 +175,60 @@ class Engine:
                 power *= (kept * kept)[hops, None]
             self._noise.add(first_frame + noise_low, power)
         voice.next_hop, voice.next_noise = high, noise_high
+        self._add_knock(voice, end, into[0], start)
+        self._add_wash(voice, end)
+
+    def _answered(self, voice: _Voice, low: int, high: int, kept: Float32Array | None) -> Float32Array | None:
+        """What is left of frames low..high, with what the other strings add to each partial; None for all of it, and no more.
+
+        [n_frames, 1] or [n_frames, n_audible]; `kept` is [n_frames, 1].
+        """
+        frames = np.arange(low, high + 1)
+        openness = self._score.openness(voice.note, (voice.onset + (frames - 1) * self._hop) / self._rate_hz)
+        if openness is None:
+            return kept
+        table = voice.table.answer[:, : voice.n_audible]
+        stride = np.minimum(frames // STRIDE, len(table) - 2)
+        part = ((frames - stride * STRIDE) / np.float32(STRIDE)).astype(np.float32)[:, None]
+        before = table[stride]
+        factor: Float32Array = (before + part * (table[stride + 1] - before)) * openness[:, None] + np.float32(1)
+        return factor if kept is None else factor * kept
+
+    def _add_knock(self, voice: _Voice, end: int, forwards: Float32Array, start: int) -> None:
+        """The knock's part of a block."""
+        low, high = voice.next_knock, min(voice.table.knock.shape[2], end - voice.onset)
+        if high <= low:
+            return
+        voice.next_knock = high
+        at = voice.onset + low - start
+        for channel in range(self._n_channels):
+            forwards[channel, at : at + high - low] += voice.knock_gain @ voice.table.knock[channel, :, low:high]
+
+    def _add_wash(self, voice: _Voice, end: int) -> None:
+        """The wash's part of a block, until felt has silenced it."""
+        first_frame = self._noise.frame_at(voice.onset)
+        low, high = voice.next_wash, min(voice.n_wash, self._noise.n_frames_before(end) - first_frame)
+        if high <= low:
+            return
+        voice.next_wash = high
+        contact = self._score.sustain
+        hops = np.arange(low, high) // NOISE_FRAMES - 1
+        since_s = contact.at(self._score.onset_s[voice.note : voice.note + 1])
+        felt_s = contact.at((voice.onset + hops * self._hop) / self._rate_hz) - since_s
+        power = voice.wash * np.exp(-2 * WASH_DAMPER_RATE * np.maximum(felt_s, 0.0))
+        if power[-1] < 1e-4 * voice.wash:
+            voice.next_wash = voice.n_wash
+        self._noise.add(first_frame + low, (self._tables.wash[low:high] * power[:, None].astype(np.float32))[None])
+
+    def _move_pedal(self, end: int) -> None:
+        """The noises of the sustain pedal before a block's end."""
+        moves, bus = self._score.pedal_noises, self._noise
+        while self._n_pedal_noises < len(moves) and moves[self._n_pedal_noises][0] * self._rate_hz < end:
+            time_s, is_down = moves[self._n_pedal_noises]
+            self._n_pedal_noises += 1
+            noise = self._tables.pedal(down=is_down)
+            if noise is not None:
+                bus.add(bus.frame_at(int(time_s * self._rate_hz)), noise[: self._n_channels])
 
     def _release(self, end: int) -> None:
         """The noises of the keys that go up before a block's end."""
@@ -178,7 +253,21 @@ class Engine:
             silence_db = SILENCE_DB - 20 * np.log10(gain + 1e-9)
         partials, noise = (int(n) for n in self._silent_after[:, note])
         n_hops, n_noise = max(1, partials // self._hop), max(1, noise // self._noise.hop)
-        return _Voice(note, table, gain, silence_db, noise_gain, int(self._onset[note]), n_hops, n_noise)
+        soft_gain = np.float32(10 ** (-0.1 * score.soft[note]))
+        wash = float(score.open_part[note]) * 10 ** (table.lasts.peak_db[velocity] / 10) * float(soft_gain) ** 2
+        return _Voice(
+            note=note,
+            table=table,
+            gain=gain,
+            silence_db=silence_db,
+            noise_gain=noise_gain,
+            onset=int(self._onset[note]),
+            n_hops=n_hops,
+            n_noise=n_noise,
+            knock_gain=table.knock_gain[velocity] * soft_gain,
+            wash=wash,
+            n_wash=len(self._tables.wash) if 10 * np.log10(wash + 1e-12) + WASH_DB > SILENCE_DB else 0,
+        )
 
     def _n_audible(self, voice: _Voice, hop: int, kept: float | None) -> int:
         """Partials of a voice that are heard from a hop on, where damping has left a part of them."""
@@ -198,10 +287,10 @@ class Engine:
         into: tuple[Float32Array, Float32Array],
         start: int,
     ) -> None:
-        """Hops low..high - 1 of a voice's audible partials; `kept` is what damping leaves of frames low..high."""
+        """Hops low..high - 1 of a voice's audible partials; `kept` is what is left of frames low..high, or None for all."""
         n, table = voice.n_audible, voice.table
         # A note has fewer frames in a block than a hop has samples: the gain goes to the amplitudes, not to the basis.
-        gain = voice.gain[:n] if kept is None else voice.gain[:n] * kept[:, None]
+        gain = voice.gain[:n] if kept is None else voice.gain[:n] * kept
         basis = Basis(table.basis.cosine[:n], table.basis.sine[:n])
         rise = table.rise[low:high]
         forwards, backwards = into

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pianofarm_worker.synth.house import dampers
+from pianofarm_worker.synth.house import dampers, resonance
 
 _DOWN = 64
 
@@ -35,6 +35,7 @@ class LivePedals:
 
     def __init__(self) -> None:
         self.soft = 0.0  #: how far the soft pedal is down, 0..1
+        self.is_pedalled = False  #: the sustain pedal has been off the dampers
         self._sustain = [(0.0, 0.0, 1.0)]  # from this time on: contact's integral there, contact
         self._sostenuto_is_down = False
         self.strings: list[LiveString] = []  #: of the notes that may sound
@@ -59,13 +60,22 @@ class LivePedals:
             recent = [point for point in self._sustain if point[0] > time_s - _REMEMBERED_S]
             before = self._sustain[-len(recent) - 1 : len(self._sustain) - len(recent)]
             force = float(dampers.contact(np.array([value]))[0])
-            self._sustain = [*before, *recent, (time_s, self._contact_s(time_s), force)]
+            self._sustain = [*before, *recent, (time_s, self.contact_s(time_s), force)]
+            self.is_pedalled |= force < 1
         elif number == dampers.SOSTENUTO:
             was_down, self._sostenuto_is_down = self._sostenuto_is_down, value >= _DOWN
             if self._sostenuto_is_down and not was_down:
                 self._catch(time_s)
             elif was_down and not self._sostenuto_is_down:
                 self._let_go(time_s)
+
+    def openness(self, onset_s: float, time_s: float) -> float:
+        """How far the other strings answer a note; see `resonance.openness`."""
+        if not self.is_pedalled:
+            return 0.0
+        earlier_s = max(time_s - resonance.ANSWER_S, onset_s)
+        felt_s = self.contact_s(time_s) - self.contact_s(earlier_s)
+        return min(max(time_s - earlier_s - max(felt_s, 0.0), 0.0) / resonance.ANSWER_S, 1.0)
 
     def force(self) -> float:
         """Part of the dampers' force that the sustain pedal leaves, 0..1."""
@@ -75,12 +85,12 @@ class LivePedals:
         """Nepers that felt and hammer have taken from a string by a time that is past."""
         taken = 0.0
         if string.rate > 0 and time_s > string.damped_from_s:
-            taken = string.rate * max(self._contact_s(time_s) - string.damped_from_contact_s, 0.0)
+            taken = string.rate * max(self.contact_s(time_s) - string.damped_from_contact_s, 0.0)
         if time_s > string.restruck_s:
             taken += dampers.RESTRIKE_RATE * (time_s - string.restruck_s)
         return taken
 
-    def _contact_s(self, time_s: float) -> float:
+    def contact_s(self, time_s: float) -> float:
         """The integral of the sustain pedal's contact."""
         for start_s, integral_s, force in reversed(self._sustain):
             if start_s <= time_s:
@@ -88,13 +98,13 @@ class LivePedals:
         return self._sustain[0][1]
 
     def _damp(self, string: LiveString, time_s: float) -> None:
-        string.damped_from_s, string.damped_from_contact_s = time_s, self._contact_s(time_s)
+        string.damped_from_s, string.damped_from_contact_s = time_s, self.contact_s(time_s)
 
     def _catch(self, time_s: float) -> None:
         """The sostenuto pedal catches the dampers that are up: of keys held, and of strings the sustain pedal kept free."""
         for string in self.strings:
             is_held = string.released_s == math.inf
-            is_free = not is_held and self._contact_s(time_s) - string.damped_from_contact_s <= 1e-9
+            is_free = not is_held and self.contact_s(time_s) - string.damped_from_contact_s <= 1e-9
             if is_held or is_free:
                 string.is_caught = True
                 string.damped_from_s = math.inf

@@ -18,8 +18,19 @@ class NoiseBus:
     Frame q covers samples q * hop .. q * hop + window - 1 under a sine window; the windows' squares add up to one.
     """
 
-    def __init__(self, layout: Layout, n_channels: int, seed: int) -> None:
+    def __init__(self, layout: Layout, n_channels: int, seed: int, tone: Float32Array | None = None) -> None:
+        """Start in silence.
+
+        Args:
+            layout: of the model.
+            n_channels: of the sound.
+            seed: of the noise.
+            tone: [n_channels, n_bands], full scale^2 per Hz: the room's own, there once however many notes sound; see `tone_from`.
+        """
         bands = layout.bands
+        self._tone = tone
+        #: Frame from which on the room's own tone is heard; None: not.
+        self.tone_from: int | None = None
         self.hop, self._window = bands.hop, bands.window
         self._n_channels, self._seed = n_channels, seed
         n_bins = bands.window // 2 + 1
@@ -50,10 +61,14 @@ class NoiseBus:
         row = frame - self._first
         end = row + power.shape[1]
         if end > self._power.shape[1]:
-            more = np.zeros((self._n_channels, 2 * end, self._power.shape[2]), np.float32)
-            more[:, : self._power.shape[1]] = self._power
-            self._power = more
+            self._reach(2 * end)
         self._power[:, row:end] += power
+
+    def _reach(self, n_frames: int) -> None:
+        """Make room for powers of this many frames."""
+        more = np.zeros((self._n_channels, n_frames, self._power.shape[2]), np.float32)
+        more[:, : self._power.shape[1]] = self._power
+        self._power = more
 
     def play(self, start: int, n_samples: int) -> Float32Array:
         """Noise for samples start .. start + n_samples - 1, each call going on where the last one ended.
@@ -69,7 +84,14 @@ class NoiseBus:
         first = start // self.hop
         sound = np.zeros((self._n_channels, n_samples + self._window - self.hop), np.float32)
         sound[:, : self._window - self.hop] = self._spill
+        n_tone = 0
+        if self._tone is not None and self.tone_from is not None:
+            n_tone = max(0, min(n_frames, first + n_frames - self.tone_from))
+        if n_tone and self._power.shape[1] < n_frames:
+            self._reach(n_frames)
         n_known = min(n_frames, self._power.shape[1])
+        if n_tone and self._tone is not None:
+            self._power[:, n_known - n_tone : n_known] += self._tone[:, None]
         n_bins = self._weights.shape[1]
         if n_known:
             for channel in range(self._n_channels):

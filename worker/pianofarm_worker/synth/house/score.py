@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pianofarm_common.midi import Performance
 from pianofarm_worker.synth.house import dampers
+from pianofarm_worker.synth.house.resonance import ANSWER_S, openness
 
 FloatArray = NDArray[np.float64]
 
@@ -24,6 +25,7 @@ class Score:
     pitch: NDArray[np.int_]  #: [n_notes], 21..108
     velocity: NDArray[np.int_]  #: [n_notes], 1..127
     soft: FloatArray  #: [n_notes], una corda, 0..1
+    open_part: FloatArray  #: [n_notes], how far the sustain pedal is down at the onset, 0..1
     damper_rate: FloatArray  #: [n_notes], nepers a second under a resting damper
     damped_from_s: FloatArray  #: [n_notes], when the damper may fall
     damped_from_contact_s: FloatArray  #: [n_notes], the pedal's integral at that time
@@ -31,6 +33,8 @@ class Score:
     release_part: FloatArray  #: [n_notes], how much of the release noise is heard, a part of its power
     restruck_s: FloatArray  #: [n_notes], when the same key is struck again, or infinity
     sustain: dampers.Contact
+    is_pedalled: bool  #: the sustain pedal is off the dampers at some time
+    pedal_noises: list[tuple[float, bool]]  #: when the sustain pedal is heard itself, and whether it goes down then
     end_s: float  #: where the performance ends: all keys and pedals up
     dropped_notes: int  #: notes outside the keyboard
 
@@ -48,6 +52,22 @@ class Score:
         if time_s[-1] > self.restruck_s[note]:
             taken += dampers.RESTRIKE_RATE * np.maximum(time_s - self.restruck_s[note], 0.0)
         return taken
+
+    def openness(self, note: int, time_s: FloatArray) -> NDArray[np.float32] | None:
+        """How far the other strings answer a note; None where they do not. [n_times], see `resonance.openness`
+
+        Args:
+            note: its index.
+            time_s: [n_times], rising.
+        """
+        if not self.is_pedalled:
+            return None
+        onset_s = self.onset_s[note]
+        earlier_s = np.maximum(time_s - ANSWER_S, onset_s)
+        contact_s = self.sustain.at(np.array([earlier_s[0], time_s[-1]]))
+        if contact_s[1] - contact_s[0] >= time_s[-1] - earlier_s[0] - 1e-9:
+            return None
+        return openness(time_s, onset_s, self.sustain.at(time_s), self.sustain.at(earlier_s))
 
     def is_free(self, note: int, time_s: float) -> bool:
         """True where neither felt nor hammer has touched a note's strings by this time."""
@@ -87,6 +107,7 @@ def make_score(performance: Performance, duration_s: float | None) -> Score:
         pitch=pitch[order],
         velocity=performance.velocity.astype(int)[order],
         soft=dampers.soft_parts(performance)[order],
+        open_part=dampers.open_parts(performance)[order],
         damper_rate=dampers.damper_rate(pitch[order]),
         released_s=released_s[order],
         release_part=dampers.release_part(performance, pitch)[order],
@@ -94,6 +115,8 @@ def make_score(performance: Performance, duration_s: float | None) -> Score:
         damped_from_contact_s=sustain.at(damped_from_s[order]),
         restruck_s=np.where(restruck < end_s, restruck, np.inf)[order],
         sustain=sustain,
+        is_pedalled=bool((np.diff(sustain.integral_s) < np.diff(sustain.time_s) - 1e-6).any()),
+        pedal_noises=dampers.pedal_noises(performance, end_s),
         end_s=end_s,
         dropped_notes=int((~on_keyboard).sum()),
     )

@@ -21,6 +21,7 @@ from pianofarm_worker.synth.house import dampers
 from pianofarm_worker.synth.house.engine import NEPER_DB, NOISE_FRAMES, ROWS
 from pianofarm_worker.synth.house.live_pedals import LivePedals, LiveString
 from pianofarm_worker.synth.house.noise_bus import NoiseBus
+from pianofarm_worker.synth.house.resonance import WASH_DAMPER_RATE, WASH_DB
 from pianofarm_worker.synth.house.score import HIGHEST_PITCH, LOWEST_PITCH
 from pianofarm_worker.synth.house.tables import SILENCE_DB, STRIDE, KeyTable, KeyTables
 from pianofarm_worker.synth.live_room import LiveRoom
@@ -45,8 +46,15 @@ class _Voice:
     onset: int  #: sample
     n_hops: int  #: until its partials are silent
     n_noise: int  #: frames of noise
+    knock_gain: Float32Array  #: [N_GROUPS]
+    wash: float  #: power of the wash
+    wash_from_contact_s: float  #: the pedal's integral at the onset
+    n_wash: int  #: frames of the wash
     next_hop: int = 0
     next_noise: int = 0
+    next_knock: int = 0
+    next_wash: int = 0
+    openness: float = 0.0  #: how far the other strings answered at the frame before the next hop
     kept: float = 1.0  #: what damping left of the frame before the next hop
     weights: Float32Array = field(default_factory=lambda: np.zeros(0, np.float32))  #: gains of the audible partials
     basis: Float32Array = field(default_factory=lambda: np.zeros((0, 0), np.float32))  #: [2 n_audible, hop]
@@ -78,7 +86,9 @@ class HouseStream(Stream):
         for pitch in range(LOWEST_PITCH, HIGHEST_PITCH + 1):
             tables.prepare(pitch)
         self._pedals = LivePedals()
-        self._noise = NoiseBus(layout, self.n_channels, seed)
+        self._sustain_is_down = False
+        tone = tables.tone
+        self._noise = NoiseBus(layout, self.n_channels, seed, None if tone is None else tone[: self.n_channels])
         self._room = LiveRoom(room, self.block_samples)
         self._voices: list[_Voice] = []
         self._keys_down: set[int] = set()
@@ -96,9 +106,13 @@ class HouseStream(Stream):
                 at = voice.onset + voice.next_hop * self._hop - start
                 sound[:, at : at + self._hop] += self._next_hop(voice)
             self._add_noise(voice, end)
-        self._voices = [v for v in self._voices if v.next_hop < v.n_hops or v.next_noise < v.n_noise]
+            self._add_knock(voice, end)
+            self._add_wash(voice, end)
+        self._voices = [voice for voice in self._voices if not _is_over(voice)]
         self._pedals.strings = [voice.string for voice in self._voices]
         dry = (sound[:, :block] + self._noise.play(start, block)).T * self._output_gain
+        if not self._voices:
+            self._noise.tone_from = None
         return dry + self._room.push(dry)
 
     def _take(self, time_s: float, event: Event) -> None:
@@ -108,14 +122,23 @@ class HouseStream(Stream):
             case NoteOn(pitch) | NoteOff(pitch):
                 self._release(pitch, time_s)
             case Control(number, value) if number in _PEDALS:
-                self._pedals.move(number, value, time_s)
+                self._move(number, value, time_s)
             case Control(number) if number in (ALL_NOTES_OFF, ALL_SOUND_OFF, RESET_CONTROLLERS):
                 if number != ALL_NOTES_OFF:
                     for pedal in _PEDALS:
-                        self._pedals.move(pedal, 0, time_s)
+                        self._move(pedal, 0, time_s)
                 if number != RESET_CONTROLLERS:
                     for pitch in sorted(self._keys_down):
                         self._release(pitch, time_s)
+
+    def _move(self, number: int, value: int, time_s: float) -> None:
+        """A pedal moves; the sustain pedal is heard itself."""
+        if number == dampers.SUSTAIN:
+            was_down, self._sustain_is_down = self._sustain_is_down, value >= dampers.NOISY_VALUE
+            noise = self._tables.pedal(down=self._sustain_is_down) if was_down != self._sustain_is_down else None
+            if noise is not None:
+                self._noise.add(self._noise.frame_at(int(time_s * self.sample_rate_hz)), noise[: self.n_channels])
+        self._pedals.move(number, value, time_s)
 
     def _strike(self, pitch: int, velocity: int, time_s: float) -> None:
         if not LOWEST_PITCH <= pitch <= HIGHEST_PITCH:
@@ -130,6 +153,8 @@ class HouseStream(Stream):
             gain = gain * dampers.una_corda_gain(table.frequency_hz, soft)
             noise_gain = noise_gain * np.float32(10 ** (-0.3 * soft))
             silence_db = SILENCE_DB - 20 * np.log10(gain + 1e-9)
+        soft_gain = np.float32(10 ** (-0.1 * soft))
+        wash = (1.0 - self._pedals.force()) * 10 ** (table.lasts.peak_db[velocity] / 10) * float(soft_gain) ** 2
         voice = _Voice(
             pitch=pitch,
             table=table,
@@ -141,7 +166,13 @@ class HouseStream(Stream):
             onset=round(time_s * self.sample_rate_hz),
             n_hops=table.lasts.n_frames[velocity] - 1,
             n_noise=table.lasts.n_noise_frames[velocity],
+            knock_gain=table.knock_gain[velocity] * soft_gain,
+            wash=wash,
+            wash_from_contact_s=self._pedals.contact_s(time_s),
+            n_wash=len(self._tables.wash) if 10 * math.log10(wash + 1e-12) + WASH_DB > SILENCE_DB else 0,
         )
+        if self._noise.tone_from is None:
+            self._noise.tone_from = self._noise.frame_at(voice.onset)
         self._voices.append(voice)
         self._keys_down.add(pitch)
 
@@ -165,10 +196,12 @@ class HouseStream(Stream):
         if hop % ROWS == 0:
             self._choose_partials(voice)
         voice.next_hop += 1
-        before, n = voice.kept, len(voice.weights)
+        before, n, was_open = voice.kept, len(voice.weights), voice.openness
         # A frame hears of pedals and keys one hop late, as in the engine.
         taken = self._pedals.taken(voice.string, (voice.onset + hop * self._hop) / self.sample_rate_hz)
         voice.kept = math.exp(-taken)
+        onset_s = voice.onset / self.sample_rate_hz
+        voice.openness = self._pedals.openness(onset_s, onset_s + hop * self._hop / self.sample_rate_hz)
         if taken > voice.to_lose:
             voice.n_hops = voice.next_hop
             voice.n_noise = min(voice.n_noise, voice.n_hops * self._hop // self._noise.hop)
@@ -176,6 +209,9 @@ class HouseStream(Stream):
             return np.zeros((self.n_channels, self._hop), np.float32)
         real = table.real[: self.n_channels, hop : hop + 2, :n] * voice.weights
         imaginary = table.imaginary[: self.n_channels, hop : hop + 2, :n] * voice.weights
+        if was_open or voice.openness:
+            answered = _answered(table, hop, n, was_open, voice.openness)
+            real, imaginary = real * answered, imaginary * answered
         # The falling half of this frame's grain and the rising half of the next one's: `grains.halves` for one hop.
         rows = np.empty((2, self.n_channels, 2 * n), np.float32)
         np.multiply(real[:, 0], np.float32(before), out=rows[0, :, :n])
@@ -188,6 +224,34 @@ class HouseStream(Stream):
             falling *= table.rise[hop]
         sound: Float32Array = falling
         return sound
+
+    def _add_knock(self, voice: _Voice, end: int) -> None:
+        """The knock's part of a block."""
+        low, high = voice.next_knock, min(voice.table.knock.shape[2], end - voice.onset)
+        if high <= low:
+            return
+        voice.next_knock = high
+        at = voice.onset + low - self._n_pulled
+        for channel in range(self.n_channels):
+            self._sound[channel, at : at + high - low] += voice.knock_gain @ voice.table.knock[channel, :, low:high]
+
+    def _add_wash(self, voice: _Voice, end: int) -> None:
+        """The wash's part of a block, until felt has silenced it."""
+        bus = self._noise
+        first_frame = bus.frame_at(voice.onset)
+        low, high = voice.next_wash, min(voice.n_wash, bus.n_frames_before(end) - first_frame)
+        if high <= low:
+            return
+        voice.next_wash = high
+        hops = np.arange(low, high) // NOISE_FRAMES - 1
+        felt_s = [
+            self._pedals.contact_s((voice.onset + hop * self._hop) / self.sample_rate_hz) - voice.wash_from_contact_s
+            for hop in hops.tolist()
+        ]
+        power = voice.wash * np.exp(-2 * WASH_DAMPER_RATE * np.maximum(felt_s, 0.0))
+        if power[-1] < 1e-4 * voice.wash:
+            voice.next_wash = voice.n_wash
+        bus.add(first_frame + low, (self._tables.wash[low:high] * power[:, None].astype(np.float32))[None])
 
     def _choose_partials(self, voice: _Voice) -> None:
         """Those of a voice that are still heard; the engine asks as often."""
@@ -212,3 +276,23 @@ class HouseStream(Stream):
             if taken > 0:
                 power[:, row] *= np.float32(math.exp(-2 * taken))
         bus.add(first_frame + low, power)
+
+
+def _answered(table: KeyTable, hop: int, n: int, was_open: float, is_open: float) -> Float32Array:
+    """What the other strings make of a note's first n partials at a frame and the next one. [2, n]"""
+    frames = np.array([hop, hop + 1])
+    stride = np.minimum(frames // STRIDE, len(table.answer) - 2)
+    part = ((frames - stride * STRIDE) / np.float32(STRIDE)).astype(np.float32)[:, None]
+    before = table.answer[stride, :n]
+    answer = before + part * (table.answer[stride + 1, :n] - before)
+    return np.asarray(answer * np.array([[was_open], [is_open]], np.float32) + np.float32(1))
+
+
+def _is_over(voice: _Voice) -> bool:
+    """Nothing of it is left to play."""
+    return (
+        voice.next_hop >= voice.n_hops
+        and voice.next_noise >= voice.n_noise
+        and voice.next_wash >= voice.n_wash
+        and voice.next_knock >= voice.table.knock.shape[2]
+    )

@@ -16,7 +16,9 @@ from pianofarm_common.errors import BadModel
 from pianofarm_worker.synth.house import network
 from pianofarm_worker.synth.house.bands import band_centres_hz
 from pianofarm_worker.synth.house.grains import Basis, advance, make_basis
+from pianofarm_worker.synth.house.knock import Knocks
 from pianofarm_worker.synth.house.layout import Layout
+from pianofarm_worker.synth.house.resonance import answer, coupling, wash
 
 Float32Array = NDArray[np.float32]
 
@@ -31,6 +33,9 @@ RELEASE_S = 0.44
 
 #: Frames that share one count of audible partials.
 STRIDE = 32
+
+#: The sustain pedal's noise against the mean of every fourth key's noise when let go, and where it grows dull: up, down.
+PEDAL_NOISE_EVERY, PEDAL_NOISE_DB, PEDAL_DULL_ABOVE_HZ = 4, (2.0, -3.0), (1500.0, 400.0)
 
 #: Lowest key of a piano, A0.
 LOWEST_PITCH = 21
@@ -59,6 +64,11 @@ class KeyTable:
     rise: Float32Array  #: [RISE_HOPS, hop], how the note comes in
     noise: Float32Array  #: [2, n_noise_frames, n_bands], full scale^2 per Hz
     noise_gain: Float32Array  #: [128, n_bands], linear power, by velocity
+    answer: (
+        Float32Array  #: [n_strides + 1, n_partials], what the other strings add to the partials (`resonance.answer`)
+    )
+    knock: Float32Array  #: [2, N_GROUPS, n_samples], at velocity 127 (`knock.Knocks`)
+    knock_gain: Float32Array  #: [128, N_GROUPS], linear, by velocity
     silence_db: Float32Array  #: [128, n_partials], levels at velocity 127 that are just not heard, by velocity
     lasts: Lasts
 
@@ -96,6 +106,9 @@ class KeyTables:
         self._heard: dict[int, _Recorded] = {}
         self._releases: dict[int, Float32Array] = {}
         self._loudness: dict[int, float] = {}
+        self._pedals: dict[bool, Float32Array] = {}
+        self._wash: Float32Array | None = None
+        self._knocks = Knocks(parameters, self.layout.sample_rate_hz)
         try:
             self._recorded = parameters["tuning.pitch"].astype(int)
             self._curves = parameters["curve.f0_hz"], parameters["curve.inharmonicity"]
@@ -129,6 +142,36 @@ class KeyTables:
             self._releases[pitch] = np.ascontiguousarray((10 ** (level_db / 10)).transpose(1, 2, 0), np.float32)
         return self._releases[pitch]
 
+    @property
+    def tone(self) -> Float32Array | None:
+        """The room's own noise, [2, n_bands], full scale^2 per Hz; None in a model that knows none."""
+        if "hiss.density_db" not in self._parameters:
+            return None
+        return np.asarray(10 ** (self._parameters["hiss.density_db"] / 10), np.float32)
+
+    @property
+    def wash(self) -> Float32Array:
+        """See `resonance.wash`."""
+        if self._wash is None:
+            self._wash = wash(self.layout)
+        return self._wash
+
+    def pedal(self, *, down: bool) -> Float32Array | None:
+        """Noise of the sustain pedal, [2, n_frames, n_bands], full scale^2 per Hz; None in a model without release noises.
+
+        Going up it lets all dampers fall at once, softly: the mean noise of the keys let go. Going down it is duller and softer.
+        """
+        if down not in self._pedals:
+            noises = [self.release(pitch) for pitch in range(LOWEST_PITCH, LOWEST_PITCH + 88, PEDAL_NOISE_EVERY)]
+            found = [noise for noise in noises if noise is not None]
+            if not found:
+                return None
+            centres_hz = band_centres_hz(self.layout.bands.n_bands, self.layout.sample_rate_hz)
+            dull = 1 / (1 + (centres_hz / PEDAL_DULL_ABOVE_HZ[down]) ** 2)
+            level = 10 ** (PEDAL_NOISE_DB[down] / 10)
+            self._pedals[down] = np.asarray(np.mean(found, axis=0) * dull * level, np.float32)
+        return self._pedals[down]
+
     def _make(self, pitch: int) -> KeyTable:
         """The networks know the recorded keys: a key between two is the nearer one, tuned to its own place."""
         layout = self.layout
@@ -145,6 +188,8 @@ class KeyTables:
         louder_db = self._towards_neighbour_db(pitch, key)
         gain = heard.gain[:, :n] * np.float32(10 ** (louder_db / 20))
         noise_gain = heard.noise_gain * np.float32(10 ** (louder_db / 10))
+        strength = coupling(pitch, frequency_hz, *(np.asarray(curve, float) for curve in self._curves))
+        stride_s = STRIDE * layout.hop / layout.sample_rate_hz
         turned = advance(heard.amplitude[:, :, :n], frequency_hz, layout.sample_rate_hz, layout.hop)
         return KeyTable(
             frequency_hz=frequency_hz,
@@ -156,6 +201,9 @@ class KeyTables:
             rise=layout.rise(float(self._parameters["tuning.rise_s"][key])),
             noise=heard.noise,
             noise_gain=noise_gain,
+            answer=answer(heard.later_db[:, :n], strength, stride_s),
+            knock=self._knocks.of(key),
+            knock_gain=self._knocks.gain * np.float32(10 ** (louder_db / 20)),
             silence_db=SILENCE_DB - 20 * np.log10(gain + np.float32(1e-9)),
             lasts=_lasts(heard, gain, noise_gain),
         )
