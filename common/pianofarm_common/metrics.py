@@ -243,6 +243,47 @@ class WorkerMetrics:
         self.last_progress.set_to_current_time()
 
 
+class SweeperMetrics:
+    """What a sweeper did."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.sweeps = Counter("pianofarm_sweeper_sweeps", "Sweeps that ended well.", registry=self.registry)
+        self.errors = Counter(
+            "pianofarm_sweeper_errors",
+            "Sweeps and deletions that did not, by error.",
+            ["error"],
+            registry=self.registry,
+        )
+        self.sweep_s = Histogram(
+            "pianofarm_sweeper_sweep_seconds",
+            "Time of one sweep, publications included.",
+            buckets=WORK_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.published = Counter(
+            "pianofarm_sweeper_published_renders",
+            "Renders published: again, or because it was their owner's turn.",
+            ["why"],
+            registry=self.registry,
+        )
+        self.deleted = Counter(
+            "pianofarm_sweeper_deleted_objects",
+            "Objects that were older than the retention.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.last_sweep = Gauge(
+            "pianofarm_sweeper_last_sweep_timestamp_seconds",
+            "When this sweeper last swept, seconds since the epoch.",
+            registry=self.registry,
+        )
+        for why in ("again", "turn"):
+            self.published.labels(why)
+        for kind in ("renders", "midi"):
+            self.deleted.labels(kind)
+
+
 class ClientMetrics:
     """What a producer sees of its submissions; registered where the producer's own metrics are."""
 

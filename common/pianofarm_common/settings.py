@@ -115,6 +115,11 @@ class Settings(BaseSettings):
         ge=0,
         description="A render hit by outages of a service for this long has its attempts counted again.",
     )
+    retention_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="Sweepers delete audio and MIDI that is older and that no job points to; 0: never.",
+    )
     ledger_ttl_s: int = Field(
         default=7 * 86_400, ge=60, description="Finished jobs and renders are remembered this long."
     )
@@ -139,6 +144,9 @@ class Settings(BaseSettings):
     exporter_port: int = Field(default=9464, ge=1, le=65_535, description="Port of the exporter, `/metrics`.")
     worker_metrics_port: int = Field(
         default=0, ge=0, le=65_535, description="First port for a worker's own metrics; 0: not served."
+    )
+    sweeper_metrics_port: int = Field(
+        default=0, ge=0, le=65_535, description="Port of a sweeper's own metrics; 0: not served."
     )
     assumed_speed: float = Field(
         default=10.0, gt=0, description="Audio seconds a worker makes in a second, until it was measured."

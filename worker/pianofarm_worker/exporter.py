@@ -85,6 +85,9 @@ def _of_farm(census: Census) -> Iterator[Metric]:
     for name, text, value in (
         ("backoff_renders", "Renders that wait for their next attempt.", census.backoff_renders),
         ("quarantined_renders", "Renders put aside because they killed their workers.", census.quarantined_renders),
+        ("paused_renders", "Renders that met a pause and wait for its end.", census.paused_renders),
+        ("switches", "Pauses and drains that operators made.", census.switches),
+        ("barred_hosts", "Hosts that get no work.", census.barred_hosts),
         ("parked_messages", "Queue messages nobody could read.", census.parked_messages),
         ("redis_used_bytes", "Memory Redis uses.", census.redis_used_bytes),
         ("redis_max_bytes", "Memory Redis may use; 0: no limit.", census.redis_max_bytes),

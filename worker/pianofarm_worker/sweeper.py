@@ -5,14 +5,19 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 from celery import Celery
+from prometheus_client import PlatformCollector, ProcessCollector, start_http_server
 
 from pianofarm_common.errors import PianofarmError
 from pianofarm_common.ledger import Ledger
 from pianofarm_common.logs import configure, get_logger
+from pianofarm_common.metrics import ERRORS, SweeperMetrics, one_of
 from pianofarm_common.queue import backlog, make_app, publish, publish_bundles
 from pianofarm_common.settings import Settings
+from pianofarm_common.storage import S3BlobStore
+from pianofarm_worker.retention import Retention
 
 #: Longest wait between two sweeps while a service does not answer.
 MAX_PAUSE_S = 5.0
@@ -20,8 +25,8 @@ MAX_PAUSE_S = 5.0
 log = get_logger(__name__)
 
 
-def sweep_once(ledger: Ledger, app: Celery) -> int:
-    """One sweep; returns how many renders were published again.
+def sweep_once(ledger: Ledger, app: Celery, metrics: SweeperMetrics | None = None) -> int:
+    """One sweep; returns how many renders were published.
 
     Raises:
         ServiceUnavailable: Redis does not answer. What was found and not published is found again after `lost_message_s`.
@@ -33,26 +38,62 @@ def sweep_once(ledger: Ledger, app: Celery) -> int:
         else:
             publish(app, publication.priority, publication.keys, publication.spread)
         n_published += len(publication.keys)
+        if metrics is not None:
+            metrics.published.labels("turn" if publication.is_turn else "again").inc(len(publication.keys))
     return n_published
 
 
 def run(settings: Settings, ending: threading.Event) -> None:
     """Sweep every `sweep_interval_s` until `ending` is set; outlives outages of Redis."""
     ledger, app = Ledger.from_settings(settings), make_app(settings)
+    metrics = SweeperMetrics()
+    stop_serving = _serve(settings, metrics)
+    if settings.retention_s > 0:
+        retention = Retention(ledger, S3BlobStore.from_settings(settings), settings.retention_s, metrics)
+        threading.Thread(target=retention.run, args=[ending], name="retention", daemon=True).start()
     pause_s = settings.sweep_interval_s
     log.info("sweeping", interval_s=settings.sweep_interval_s)
     while not ending.wait(pause_s):
         try:
-            n_published = sweep_once(ledger, app)
+            with metrics.sweep_s.time():
+                n_published = sweep_once(ledger, app, metrics)
         except PianofarmError as error:
+            metrics.errors.labels(one_of(type(error).__name__, ERRORS)).inc()
             pause_s = min(max(MAX_PAUSE_S, settings.sweep_interval_s), 2 * pause_s)
             log.warning("sweep failed", error=str(error), retry_in_s=pause_s)
             continue
         pause_s = settings.sweep_interval_s
+        metrics.sweeps.inc()
+        metrics.last_sweep.set_to_current_time()
         if n_published:
-            log.info("published again", renders=n_published)
+            log.info("published", renders=n_published)
+    stop_serving()
     app.close()
     ledger.close()
+
+
+def _serve(settings: Settings, metrics: SweeperMetrics) -> Callable[[], None]:
+    """Serve the metrics if there is a port for them; a sweeper never fails for that. Returns what ends it."""
+    if not settings.sweeper_metrics_port:
+        return lambda: None
+    PlatformCollector(registry=metrics.registry)
+    ProcessCollector(registry=metrics.registry)
+    address = f"{settings.metrics_bind}:{settings.sweeper_metrics_port}"
+    try:
+        server, thread = start_http_server(
+            settings.sweeper_metrics_port, addr=settings.metrics_bind, registry=metrics.registry
+        )
+    except OSError as error:
+        log.warning("sweeper metrics not served", address=address, error=str(error))
+        return lambda: None
+    log.info("metrics served", address=address)
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop
 
 
 def main() -> int:

@@ -41,6 +41,9 @@ class Census:
     redis_used_bytes: int
     redis_max_bytes: int  #: 0 where Redis has no limit
     redis_evicted_keys: int  #: anything but 0 means lost jobs: the policy must be noeviction
+    paused_renders: int = 0  #: that met a pause; among the queued as well
+    switches: int = 0  #: pauses and drains
+    barred_hosts: int = 0  #: out of rotation
 
 
 class CensusTaker:
@@ -76,10 +79,15 @@ class CensusTaker:
             pipeline.zcard(f"{PREFIX}backoff")
             pipeline.zcard(f"{PREFIX}quarantine")
             pipeline.llen(f"{PREFIX}parked")
+            pipeline.zcard(f"{PREFIX}paused")
+            pipeline.hlen(f"{PREFIX}switches")
+            pipeline.hlen(f"{PREFIX}barred")
             pipeline.info("memory")
             pipeline.info("stats")
             pipeline.time()
-            load, *lists, backoff, quarantined, parked, memory, stats, clock = pipeline.execute()
+            load, *lists, backoff, quarantined, parked, paused, switches, barred, memory, stats, clock = (
+                pipeline.execute()
+            )
             lengths, published, owners = lists[::3], lists[1::3], lists[2::3]
             now_ms = clock[0] * 1000 + clock[1] // 1000
             heads = [[*keys, *lane] for keys, lane in zip(published, self._lane_heads(owners), strict=True)]
@@ -97,6 +105,9 @@ class CensusTaker:
             int(memory.get("used_memory", 0)),
             int(memory.get("maxmemory", 0)),
             int(stats.get("evicted_keys", 0)),
+            int(paused),
+            int(switches),
+            int(barred),
         )
 
     def newest_event(self) -> str:

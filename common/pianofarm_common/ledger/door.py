@@ -25,6 +25,9 @@ SWEEP_LIMIT = 500
 #: Renders that a claim may publish: some 100 ms for the worker, before it begins with its own.
 CLAIM_ADMITS = 256
 
+#: A render whose objects are being deleted is made by nobody for so long at most.
+RETIRING_S = 600.0
+
 #: Error texts are cut here.
 ERROR_CHARACTERS = 2000
 
@@ -288,7 +291,7 @@ class Ledger(Reading):
             if (keys := tuple(RenderKey(key) for name, key, single in found if name == priority and not single))
         ]
         turns = [
-            Publication(PriorityClass(name), tuple(map(RenderKey, keys)), int(spread))
+            Publication(PriorityClass(name), tuple(map(RenderKey, keys)), int(spread), is_turn=True)
             for name, spread, *keys in admitted
         ]
         return alone + together + turns
@@ -315,6 +318,25 @@ class Ledger(Reading):
     def forget(self, key: RenderKey) -> bool:
         """Forget a done render, because its audio is gone from the store: the next submission makes it again."""
         return bool(self._scripts.call("forget", key=key))
+
+    def retire(self, keys: Sequence[RenderKey]) -> list[RenderKey]:
+        """Those of these renders that the ledger does not know: nothing points to them, and their objects may be deleted.
+
+        None of them is claimed or adopted until `retired` is called, or `RETIRING_S` have passed.
+        """
+        free = self._scripts.call("retire", keys=list(keys), ms=round(RETIRING_S * 1000))
+        return [RenderKey(key) for key in free]
+
+    def retired(self, keys: Sequence[RenderKey]) -> None:
+        """Say that the objects of these renders are deleted: they may be made again."""
+        if keys:
+            with translated(self._where):
+                self._redis.delete(*(f"{PREFIX}retiring:{key}" for key in keys))
+
+    def first_in(self, name: str, period_s: float) -> bool:
+        """True for one caller in each period, for what several processes could do and one should."""
+        with translated(self._where):
+            return bool(self._redis.set(f"{PREFIX}once:{name}", "1", nx=True, px=max(1, round(period_s * 1000))))
 
     def drop(self, key: RenderKey) -> bool:
         """Forget a quarantined render for good; its jobs stay quarantined. Returns False where it is not in quarantine."""

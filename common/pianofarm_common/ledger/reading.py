@@ -186,6 +186,22 @@ class Reading:
             if not cursor:
                 return
 
+    def performances(self) -> set[str]:
+        """Digests of the performances of all renders that are remembered, whatever their state; walks all keys of Redis."""
+        found: set[str] = set()
+        cursor, prefix = 0, f"{PREFIX}render:"
+        while True:
+            with translated(self._where):
+                answer: Any = self._redis.scan(cursor, match=f"{prefix}*", count=READ_CHUNK)
+                cursor, names = answer
+                pipeline = self._redis.pipeline(transaction=False)
+                for name in names:
+                    pipeline.hget(name, "spec")
+                specs = pipeline.execute()
+            found |= {json.loads(spec)["performance_sha256"] for spec in specs if spec}
+            if not cursor:
+                return found
+
     def parked(self) -> list[tuple[str, str]]:
         """The parked messages with their reasons, newest first."""
         with translated(self._where):

@@ -33,6 +33,7 @@ FILES = {
     "adopt": ("adopt",),
     "forget": ("forget",),
     "drop": ("drop",),
+    "retire": ("retire",),
     "worker": ("worker",),
     "spent": ("spent", "cancel"),
 }

@@ -160,6 +160,7 @@ class Publication:
     priority: PriorityClass
     keys: tuple[RenderKey, ...]
     spread: int = 16  #: bulk renders are bundled only so far that there are at least this many messages
+    is_turn: bool = False  #: published for the first time, because it is their owner's turn
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -60,8 +61,14 @@ class LocalBlobStore:
 
     def list(self, prefix: str) -> Iterator[str]:
         """As `BlobStore.list`."""
+        return (key for key, _ in self.dated(prefix))
+
+    def dated(self, prefix: str) -> Iterator[tuple[str, float]]:
+        """As `BlobStore.dated`."""
         keys = (path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
-        yield from sorted(key for key in keys if key.startswith(prefix) and not key.endswith(PART_SUFFIX))
+        for key in sorted(key for key in keys if key.startswith(prefix) and not key.endswith(PART_SUFFIX)):
+            with suppress(FileNotFoundError):
+                yield key, self._path(key).stat().st_mtime
 
     def presign(self, key: str, ttl_s: int) -> str:  # noqa: ARG002
         """A `file://` URL; it does not lapse."""

@@ -139,10 +139,14 @@ class S3BlobStore:
 
     def list(self, prefix: str) -> Iterator[str]:
         """As `BlobStore.list`; one request per thousand objects."""
+        return (key for key, _ in self.dated(prefix))
+
+    def dated(self, prefix: str) -> Iterator[tuple[str, float]]:
+        """As `BlobStore.dated`; one request per thousand objects."""
         with self._translated(prefix):
             for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
                 for item in page.get("Contents", []):
-                    yield item["Key"]
+                    yield item["Key"], item["LastModified"].timestamp()
 
     def presign(self, key: str, ttl_s: int) -> str:
         """As `BlobStore.presign`; signed here, no request is made, so the object may not exist."""

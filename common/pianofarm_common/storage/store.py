@@ -44,6 +44,9 @@ class BlobStore(Protocol):
     def list(self, prefix: str) -> Iterator[str]:
         """Keys that start with `prefix`, in order."""
 
+    def dated(self, prefix: str) -> Iterator[tuple[str, float]]:
+        """As `list`, each with the time it was stored last, in seconds since the epoch by the clock of the store."""
+
     def presign(self, key: str, ttl_s: int) -> str:
         """A URL that lets anybody read the object for this long."""
 

@@ -23,7 +23,7 @@ def written() -> dict[str, set[str]]:
                 ):
                     assert isinstance(node.args[0], ast.Constant), f"{path}: an event is a constant, values are fields"
                     fields = {keyword.arg for keyword in node.keywords if keyword.arg}
-                    found.setdefault(node.args[0].value, set()).update(fields - {"render"})
+                    found.setdefault(node.args[0].value, set()).update(fields - {"render", "exc_info"})
     return found
 
 

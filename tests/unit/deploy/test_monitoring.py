@@ -10,7 +10,7 @@ import yaml
 
 from pianofarm_common.ledger import Depth
 from pianofarm_common.ledger.census import Census, ClassCensus
-from pianofarm_common.metrics import FarmMetrics, WorkerMetrics
+from pianofarm_common.metrics import FarmMetrics, SweeperMetrics, WorkerMetrics
 from pianofarm_common.renders import PriorityClass
 from pianofarm_common.speedometer import Speedometer
 from pianofarm_worker.device_stats import DeviceStats
@@ -52,12 +52,12 @@ class Empty:
 
 @pytest.fixture(scope="module")
 def exported() -> set[str]:
-    """Names of all series that exporter and workers have."""
-    farm, worker = FarmMetrics(), WorkerMetrics()
+    """Names of all series that exporter, workers and sweepers have."""
+    farm, worker, sweeper = FarmMetrics(), WorkerMetrics(), SweeperMetrics()
     farm.registry.register(FarmCollector(Empty(), Empty(), Speedometer(1.0)))
     watch_device(worker, Empty())
     names = set()
-    for registry in (farm.registry, worker.registry):
+    for registry in (farm.registry, worker.registry, sweeper.registry):
         for family in registry.collect():
             suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(family.type, [""])
             names |= {family.name + suffix for suffix in suffixes}

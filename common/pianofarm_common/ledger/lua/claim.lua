@@ -16,6 +16,11 @@ if paused(r) then
   move(r, 'p', r.sub)
   return { 'paused' }
 end
+if call('EXISTS', P .. 'retiring:' .. A.key) == 1 then
+  -- Its old objects are being deleted: the new ones must not be among them.
+  if r.at == 'q' then move(r, 'b', NOW + 5000) end
+  return { 'backoff' }
+end
 if call('HEXISTS', P .. 'barred', host_of(A.worker)) == 1 then
   -- The message is used up: the next sweep publishes another.
   if r.at == 'q' then move(r, 'b', NOW) end

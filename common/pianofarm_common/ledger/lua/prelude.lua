@@ -23,6 +23,7 @@
 --   switches          hash: what is paused or drained; paused: sorted set of renders that met a pause, by time of submission
 --   mark              hash: class -> the youngest publication that was claimed
 --   quarantine        sorted set of quarantined renders; parked: list of unreadable messages; fence: counter of tokens
+--   retiring:<key>    while the objects of a forgotten render are deleted
 --   workers, seen     hash and sorted set of living workers
 --   deaths:<host>     sorted set: renders whose worker died on this host and on no other, when; barred: hash of hosts that get no work
 --   heard, grace      when a worker or a sweeper was heard last, and until when no lease lapses after nobody was (ms)
@@ -361,7 +362,7 @@ local function blame(r)
   if last and NOW - tonumber(last) < A.lease_ms then return end
   call('ZADD', deaths, int(NOW), r.key)
   call('ZREMRANGEBYSCORE', deaths, '-inf', int(NOW - A.host_window_ms))
-  call('PEXPIRE', deaths, int(A.host_window_ms))
+  call('EXPIRE', deaths, math.ceil(A.host_window_ms / 1000))
   local n_deaths = call('ZCARD', deaths)
   if n_deaths < A.host_deaths or call('HEXISTS', P .. 'barred', host) == 1 then return end
   for _, info in ipairs(call('HVALS', P .. 'workers')) do
