@@ -23,6 +23,7 @@ from pianofarm.cli import (
     demo,
     doctor,
     farm,
+    inspect,
     jobs,
     models,
     owners,
@@ -47,7 +48,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (render, play, farm, submit, jobs, worker, demo, doctor, top, cost, upkeep, control):
+for module in (render, inspect, play, farm, submit, jobs, worker, demo, doctor, top, cost, upkeep, control):
     module.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(train.app, name="train")
