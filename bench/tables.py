@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.fresh import Measured
+from pianofarm_training.evaluation.musts import must_table, of_speed
 
 BACKENDS = ("tensorflow", "jax")
 
@@ -281,6 +282,11 @@ def house(saved: Measured) -> str:
     return table(("house-1, 32 kHz", "x real time", "first render", "load s", "peak MB", "model MB"), rows)
 
 
+def house_targets(saved: Measured) -> str:
+    """What the default model must reach in speed and size."""
+    return must_table(of_speed(saved))
+
+
 def real(saved: Measured) -> str:
     """Real pieces, where they are at hand."""
     results = saved["results"]
@@ -350,6 +356,7 @@ TABLES: dict[str, Callable[[Measured], str]] = {
     "stream": stream,
     "compared": compared,
     "house": house,
+    "house-targets": house_targets,
     "real": real,
     "requests": requests,
     "setup": setup,

@@ -20,4 +20,5 @@ $(EARS)/.ready: training/listening/requirements.txt training/listening/requireme
 
 .PHONY: evaluate
 evaluate: data $(EARS)/.ready  ## measure the house piano and its peers against the recordings; rewrite docs/quality.md and the card
-	@$(BIN)/python -m pianofarm_training.evaluate
+	@nice $(BIN)/python -m pianofarm_training.evaluate
+	@$(BIN)/python -m pianofarm_training.evaluation.picture

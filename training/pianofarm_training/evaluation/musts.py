@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,11 +86,32 @@ def of_speed(bench: Saved) -> list[Must]:
     mono, stereo, fluid = rtf("house/1"), rtf("house/2"), rtf("fluidsynth/dense")
     ratio = None if stereo is None or fluid is None else stereo / fluid
     house = results.get("house/2", {})
+    load = results.get("cold/house", {}).get("load_s", {})
     size_mb = house["model_bytes"] / 1e6 if "model_bytes" in house else None
     return [
         Must("dense piece on one core, mono", 200, mono, "x real time", at_least=True),
         Must("dense piece on one core, stereo", 120, stereo, "x real time", at_least=True),
         Must("stereo against FluidSynth with FluidR3 in the same run", 4, ratio, "x", at_least=True),
         Must("size of the model", 10, size_mb, "MB"),
-        Must("loading after imports", 0.5, house.get("load_s"), "s"),
+        Must("loading after imports, in `pianofarm render`", 0.5, load.get("median"), "s"),
     ]
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def must_table(musts: Sequence[Must]) -> str:
+    """Promises, figures, verdicts."""
+    rows = [
+        [
+            must.what,
+            f"{'>=' if must.at_least else '<='} {must.bound:g} {must.unit}".strip(),
+            "" if must.figure is None else f"{must.figure:.3g} {must.unit}".strip(),
+            must.verdict,
+        ]
+        for must in musts
+    ]
+    return table(("must", "bound", "measured", ""), rows)

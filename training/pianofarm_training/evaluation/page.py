@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from pianofarm_training.evaluation.figures import Figures, mean, pooled_f1
-from pianofarm_training.evaluation.musts import Must, of_quality
+from pianofarm_training.evaluation.musts import must_table, of_quality, table
 from pianofarm_training.evaluation.notes import RANGES_S
 
 Saved = dict[str, Any]
 
 #: A table in the page: everything between the two comments is written by `fill`.
-_SLOT = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+_SLOT = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 _RANGES = " / ".join(f"{1000 * low:.0f}-{1000 * high:.0f}" for low, high in RANGES_S)
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def must_table(musts: Sequence[Must]) -> str:
-    """Promises, figures, verdicts."""
-    rows = [
-        [
-            must.what,
-            f"{'>=' if must.at_least else '<='} {must.bound:g} {must.unit}".strip(),
-            "" if must.figure is None else f"{must.figure:.3g} {must.unit}".strip(),
-            must.verdict,
-        ]
-        for must in musts
-    ]
-    return table(("must", "bound", "measured", ""), rows)
 
 
 def musts(saved: Saved) -> str:
@@ -170,7 +150,7 @@ def fill(page: str, saved: Saved) -> str:
         name = match.group(2)
         if name not in TABLES:
             raise ValueError(f"no table {name!r} (there are: {', '.join(TABLES)})")
-        return f"{match.group(1)}{TABLES[name](saved)}{match.group(3)}"
+        return f"{match.group(1)}{TABLES[name](saved)}\n{match.group(3)}"
 
     return _SLOT.sub(written, page)
 
