@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from pianofarm.handles import Batch, Job, Result
 from pianofarm.models import check_options, publish_model, resolve_model
@@ -201,6 +201,15 @@ class Farm:
             ServiceUnavailable: Redis does not answer.
         """
         return self.services.ledger.cancel_job(what) if isinstance(what, str) else what.cancel()
+
+    def cancel_all(self, kind: Literal["owner", "queue"], name: str) -> int:
+        """Cancel all that an owner, or everybody in a queue, waits for; returns how many jobs. `drain` first: what is submitted
+        meanwhile may stay.
+
+        Raises:
+            ServiceUnavailable: Redis does not answer.
+        """
+        return self.services.ledger.cancel_all(kind, name)
 
     def pause(self, kind: Kind, name: str) -> None:
         """Start nothing of a queue, an owner or a batch any more until `resume`; what runs goes on.

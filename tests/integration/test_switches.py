@@ -139,6 +139,34 @@ def test_switches_are_shown_and_those_of_a_batch_vanish_with_it(
     assert run(["pause", "--queue", "none"]) == run(["pause"]) == run(["pause", "--queue", "bulk", "--owner", "x"]) == 2
 
 
+def test_all_of_an_owner_or_of_a_queue_is_cancelled(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    tickets = ledger.submit_many(
+        [request(number, owner="a") for number in range(3)]
+        + [request(number, owner="b", priority=PriorityClass.BULK) for number in range(3, 5)]
+        + [request(5, owner="b", priority=PriorityClass.INTERACTIVE)]
+    )
+    assert run(["cancel", "--owner", "a"]) == run(["cancel", "--queue", "bulk"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["owner a: 3 jobs cancelled", "queue bulk: 2 jobs cancelled"]
+    assert [ledger.job(ticket.job_id).state for ticket in tickets] == [State.CANCELLED] * 5 + [State.QUEUED]
+    assert run(["cancel"]) == run(["cancel", "--queue", "none"]) == run(["cancel", "x", "--owner", "a"]) == 2
+
+
+def test_the_commands_of_owners_and_top_say_what_is_held_back(
+    ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger.submit_many([request(number, owner="studio", priority=PriorityClass.BULK) for number in range(100)])
+    assert run(["owners", "weight", "studio", "2.5"]) == run(["pause", "--owner", "studio"]) == 0
+    assert run(["hosts", "drain", "old"]) == 0
+    capsys.readouterr()
+    assert run(["owners", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"owner": "studio", "weight": 2.5, "waiting": {"bulk": 70}}
+    assert run(["top", "--once", "--json"]) == 0
+    seen = json.loads(capsys.readouterr().out)
+    assert (seen["switches"], seen["barred_hosts"], seen["queues"]["bulk"]["depth"]["queued_renders"]) == (1, 1, 100)
+    assert run(["top", "--once"]) == 0
+    assert "1 hosts out of rotation" in " ".join(capsys.readouterr().out.split())
+
+
 # -- hosts ----------------------------------------------------------------------------------------------------------------
 
 

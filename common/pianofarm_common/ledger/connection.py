@@ -28,11 +28,13 @@ CURE = "start it ('pianofarm up') or set PIANOFARM_REDIS_URL"
 
 
 def address(redis_url: str) -> str:
-    """`HOST:PORT` of a Redis URL, without user, password or database."""
+    """`HOST:PORT` of a Redis URL, without user, password or database; `?` where it is no such URL, for anything may be in it."""
     try:
         parts = urlsplit(redis_url)
         port = parts.port or 6379
     except ValueError:
+        return "?"
+    if parts.scheme not in ("redis", "rediss", "unix"):
         return "?"
     return f"{parts.hostname or parts.path or '?'}:{port}"
 

@@ -7,7 +7,8 @@ import random
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, TypeVar
+from itertools import islice
+from typing import Any, Literal, TypeVar
 
 from pianofarm_common.errors import Cancelled, LeaseLost, NotFound, PianofarmError, ServiceUnavailable
 from pianofarm_common.ledger.connection import translated
@@ -120,6 +121,16 @@ class Ledger(Reading):
         self.batch(batch)
         n_cancelled = 0
         for chunk in _chunks(list(self.batch_jobs(batch)), SUBMIT_CHUNK):
+            n_cancelled += sum(before == "" for before in self._scripts.call("cancel", jobs=chunk))
+        return n_cancelled
+
+    def cancel_all(self, kind: Literal["owner", "queue"], name: str) -> int:
+        """Cancel every unfinished job of an owner or of a class; returns how many were cancelled by this call.
+
+        Jobs that are submitted meanwhile may stay: drain the owner or the class first.
+        """
+        n_cancelled, found = 0, self.waiting_jobs(kind, name)
+        while chunk := list(islice(found, SUBMIT_CHUNK)):
             n_cancelled += sum(before == "" for before in self._scripts.call("cancel", jobs=chunk))
         return n_cancelled
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import redis
 
@@ -183,6 +183,26 @@ class Reading:
             cursor, names = answer
             found = self._renders([RenderKey(name.removeprefix(prefix)) for name in names])
             yield from (render for render in found.values() if render.state is State.DONE)
+            if not cursor:
+                return
+
+    def waiting_jobs(self, kind: Literal["owner", "queue"], name: str) -> Iterator[str]:
+        """Ids of the unfinished jobs of an owner or of a class, in no order; walks all keys of Redis.
+
+        Jobs that are submitted meanwhile may be there or not, or be there twice.
+        """
+        cursor, prefix = 0, f"{PREFIX}job:"
+        while True:
+            with translated(self._where):
+                answer: Any = self._redis.scan(cursor, match=f"{prefix}*", count=READ_CHUNK)
+                cursor, keys = answer
+                pipeline = self._redis.pipeline(transaction=False)
+                for key in keys:
+                    pipeline.hmget(key, ["st", "owner" if kind == "owner" else "cls"])
+                records = pipeline.execute()
+            for key, (state, value) in zip(keys, records, strict=True):
+                if state == "" and value == name:
+                    yield key.removeprefix(prefix)
             if not cursor:
                 return
 

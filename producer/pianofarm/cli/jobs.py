@@ -102,13 +102,33 @@ def watch(what: What, json: shared.Json = False) -> None:
         raise typer.Exit(exit_code(follow(batch, as_json=json)))
 
 
-def cancel(what: What, json: shared.Json = False) -> None:
-    """Cancel a job or all unfinished jobs of a batch."""
+def cancel(
+    what: Annotated[
+        str | None, typer.Argument(metavar="[JOB|BATCH]", help="Id of a job or of a batch, as 'submit' printed it.")
+    ] = None,
+    owner: Annotated[str | None, typer.Option("--owner", help="All that this owner waits for.")] = None,
+    queue: Annotated[
+        str | None, typer.Option("--queue", metavar="CLASS", help="All that waits in interactive, standard or bulk.")
+    ] = None,
+    json: shared.Json = False,
+) -> None:
+    """Cancel a job, or all unfinished jobs of a batch, an owner or a queue. What runs stops at its next block of audio."""
     from pianofarm.cli.terminal import print_json
     from pianofarm.client import Farm
     from pianofarm.handles import Job
+    from pianofarm_common.errors import BadOption
+    from pianofarm_common.renders import PriorityClass
 
+    if sum(given is not None for given in (what, owner, queue)) != 1:
+        raise BadOption("give the id of a job or of a batch, or --owner, or --queue")
+    if queue is not None and queue not in list(PriorityClass):
+        raise BadOption(f"no queue {queue!r}: name one of {', '.join(PriorityClass)}")
     with Farm.from_env() as farm:
+        if what is None:
+            kind, name = ("owner", owner or "") if queue is None else ("queue", queue)
+            n_jobs = farm.cancel_all("owner" if queue is None else "queue", name)
+            print_json({kind: name, "cancelled": n_jobs}) if json else print(f"{kind} {name}: {n_jobs} jobs cancelled")
+            return
         handle = _find(farm, what)
         if isinstance(handle, Job):
             state = handle.cancel()

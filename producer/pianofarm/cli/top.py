@@ -92,7 +92,7 @@ def picture(seen: Snapshot, *, expand: bool = True) -> RenderableType:
     for item in seen.at_work:
         render, worker = item.render, item.worker
         if render is None:
-            workers.add_row(worker.name, worker.device, f"{worker.renders_done:,}", "idle")
+            workers.add_row(worker.name, worker.device, f"{worker.renders_done:,}", worker.rests or "idle")
             continue
         workers.add_row(
             worker.name,
@@ -136,6 +136,9 @@ def _summary(seen: Snapshot) -> str:
             (census.backoff_renders, "waiting for another try"),
             (census.quarantined_renders, "in quarantine"),
             (census.parked_messages, "messages parked"),
+            (census.switches, "pauses and drains ('pianofarm status' names them)"),
+            (census.paused_renders, "paused"),
+            (census.barred_hosts, "hosts out of rotation"),
         )
         if count
     ]
@@ -155,6 +158,9 @@ def snapshot_json(seen: Snapshot) -> dict[str, object]:
         "backoff_renders": seen.census.backoff_renders,
         "quarantined_renders": seen.census.quarantined_renders,
         "parked_messages": seen.census.parked_messages,
+        "switches": seen.census.switches,
+        "paused_renders": seen.census.paused_renders,
+        "barred_hosts": seen.census.barred_hosts,
         "redis_used_bytes": seen.census.redis_used_bytes,
         "workers": [
             {
