@@ -5,10 +5,12 @@ Plain pytest plays a selection; `make faults` plays every fault at every point.
 
 import os
 import random
+import signal
 
 import pytest
 from campaign import SEED, TROUBLES, FaultyFarm, play
 from faulty_farm import POINTS
+from services import wait_until
 
 LONG = os.environ.get("PIANOFARM_FAULTS") == "long"
 
@@ -42,3 +44,18 @@ def cases() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("point", "trouble"), cases())
 def test_nothing_is_lost_and_nothing_counts_twice(farm: FaultyFarm, point: str, trouble: str) -> None:
     assert play(farm, point, trouble, outage_s=OUTAGE_S) == []
+
+
+def test_a_worker_that_is_told_to_stop_first_delivers_what_it_rendered(farm: FaultyFarm) -> None:
+    farm.ready()
+    with farm.scenario() as scenario:
+        scenario.faults.arm("stored", "wait")
+        job = scenario.submit()
+        worker = farm.worker_of(scenario.taken("stored"))
+        worker.process.signal(signal.SIGTERM)
+        wait_until(lambda: "Warm shutdown" in worker.process.output(), "the worker stops", process=worker.process)
+        scenario.faults.let_go("stored")
+        worker.process.popen.wait(timeout=60)
+        assert scenario.finish() == []
+        assert scenario.happened("claimed", key=job.key) == 1
+        assert scenario.happened("committed", key=job.key, outcome="ok") == 1

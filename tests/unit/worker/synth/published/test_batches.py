@@ -1,13 +1,23 @@
 """Several pieces at once give what each gives alone, to the byte; and how far half the precision moves the controls."""
 
+import contextlib
 import dataclasses
+import io
+import shutil
+from functools import partial
 
 import numpy as np
+import pretty_midi
 import pytest
 
 from pianofarm_common.errors import BadOption, Cancelled
-from pianofarm_common.midi import Performance
-from pianofarm_common.renders import RenderOptions
+from pianofarm_common.ledger import Claim
+from pianofarm_common.midi import MidiLimits, Performance, read_performance
+from pianofarm_common.renders import PriorityClass, RenderOptions, RenderSpec
+from pianofarm_common.settings import Settings
+from pianofarm_common.storage import LocalBlobStore, midi_object
+from pianofarm_worker.pulse import Hold
+from pianofarm_worker.stopping import StopSign
 from pianofarm_worker.synth.piano import BatchRequest
 from pianofarm_worker.synth.published.checkpoints import write_model
 
@@ -120,3 +130,45 @@ def test_a_batch_holds_pieces_of_similar_length():
 
     assert buckets([5, 90, 7, 80, 6], 2) == [[1, 3], [2, 4], [0]]
     assert buckets([], 4) == []
+
+
+def test_a_workers_batch_gives_the_files_that_its_single_renders_give(info, tmp_path, monkeypatch):
+    from pianofarm_worker import workshop as shop
+    from pianofarm_worker.synth.published.piano import PublishedPiano
+
+    # Nobody trained this model: what it plays would not pass.
+    monkeypatch.setattr(shop.quality, "check", lambda *_: None)
+    sizes, render_batch = [], PublishedPiano.render_batch
+
+    def counting(piano, requests, **named):
+        sizes.append(len(requests))
+        return render_batch(piano, requests, **named)
+
+    monkeypatch.setattr(PublishedPiano, "render_batch", counting)
+    store = LocalBlobStore(tmp_path / "objects")
+    make = partial(PublishedPiano, batch_size=N_PLACES, chunk_frames=100)
+    (tmp_path / "state" / "models").mkdir(parents=True)
+    shutil.copytree(info.path, tmp_path / "state" / "models" / info.digest)
+    workshop = shop.Workshop(Settings(), store, shop.Shelf(store, tmp_path / "state", make), "me")
+    with contextlib.closing(workshop.reader):
+        holds = [hold_of(info, store, seconds) for seconds in (0.2, 0.9, 0.5)]
+        alone = [outcome for hold in holds for _, outcome in workshop.render([hold])]
+        assert workshop.places(holds[0].claim.spec) == N_PLACES
+        together = dict(workshop.render(holds))
+    assert sizes == [1, 1, 1, N_PLACES]
+    assert [together[hold].wet.sha256 for hold in holds] == [made.wet.sha256 for made in alone]
+    assert len({made.wet.sha256 for made in alone}) == len(holds)
+
+
+def hold_of(info, store, seconds):
+    song = pretty_midi.PrettyMIDI()
+    song.instruments.append(pretty_midi.Instrument(0))
+    song.instruments[0].notes.append(pretty_midi.Note(80, 60, 0.0, seconds))
+    song.write(file := io.BytesIO())
+    digest = read_performance(file.getvalue(), MidiLimits.from_settings(Settings())).sha256
+    store.put(midi_object(digest), file.getvalue())
+    options = RenderOptions(warm_up_s=0.1, tail=False)
+    spec = RenderSpec(
+        performance_sha256=digest, model_digest=info.digest, model_name=info.name, options=options, audio_s=seconds
+    )
+    return Hold(Claim(spec.key, f"{seconds}:x", 9.0, spec, 1, PriorityClass.BULK, 0.0), StopSign())
