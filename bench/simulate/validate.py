@@ -38,7 +38,7 @@ N_SEEDS = 20
 #: More than this part of the cores in use before anything is started: somebody else is at work, and the comparison says nothing.
 BUSY_BEFORE = 0.15
 
-#: More than this part of the cores in use during a run: its workers waited for cores, which the simulation does not know.
+#: More than this part of the cores in use during a run, above what was in use before: its workers waited for cores, which the simulation does not know.
 BUSY_DURING = 0.6
 
 
@@ -150,7 +150,7 @@ def main() -> int:
     parser.add_argument("--pieces", type=int, default=40)
     parser.add_argument("--scale", type=float, default=0.1, help="lengths of 10 s to 5 min, times this (paced only)")
     parser.add_argument("--pace", type=float, default=5.0, help="audio seconds a second of the paced piano")
-    parser.add_argument("--tolerance", type=float, default=0.15, help="largest relative error of a makespan")
+    parser.add_argument("--tolerance", type=float, default=0.10, help="largest relative error of a makespan")
     parser.add_argument("--save", metavar="PROFILE", help="put the measured service times under this name")
     parser.add_argument("--out", type=Path, default=Path(".state/simulate"))
     parser.add_argument("--publish", action="store_true", help="put the table in docs/ as well")
@@ -189,7 +189,7 @@ def main() -> int:
     (arguments.out / "validation.md").write_text(text)
     if before > BUSY_BEFORE * n_cores:
         sys.stderr.write(f"{before:.1f} of {n_cores} cores were in use before: measure again on a quiet machine\n")
-    crowded = [str(run.workers) for run in runs if is_paced and run.cores > BUSY_DURING * n_cores]
+    crowded = [str(run.workers) for run in runs if is_paced and run.cores - before > BUSY_DURING * n_cores]
     if crowded:
         sys.stderr.write(f"workers waited for cores in the runs with {', '.join(crowded)}: a smaller --pace helps\n")
     if arguments.publish:
