@@ -12,8 +12,9 @@ from pydantic import SecretStr
 
 from pianofarm import Farm
 from pianofarm_common.errors import BadOption
-from pianofarm_common.ledger import Claim, JobRequest, JobTicket, Ledger, Publication, WorkerInfo
+from pianofarm_common.ledger import Claim, JobRequest, JobTicket, Ledger, Publication, Refusal, WorkerInfo
 from pianofarm_common.ledger.shares import Share, Shares
+from pianofarm_common.ledger.switches import Switches
 from pianofarm_common.renders import PriorityClass, RenderKey
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
@@ -75,7 +76,6 @@ def test_ten_thousand_files_of_one_owner_hold_the_one_file_of_another_up_by_a_wi
     for _ in range(20):
         drain.make_one()
     (one,) = drain.publish(ledger.submit_many(asked("one", 10_000, 1)))
-    assert not one.needs_message
     before = len(drain.done)
     while drain.make_one() != one.key:
         pass
@@ -122,6 +122,23 @@ def test_while_they_wait_owners_get_audio_by_their_weights(ledger: Ledger, share
             for other in weights:
                 assert shared_s[one] - shared_s[other] <= worst_s[one] + worst_s[other] + 0.01
     assert n_compared > 3
+
+
+def test_a_newcomer_is_published_at_once_where_there_is_room_though_others_wait(ledger: Ledger) -> None:
+    tickets = ledger.submit_many(asked("many", 0, 100))
+    for ticket in tickets[:3]:
+        assert isinstance(ledger.claim(ticket.key, "worker"), Claim)
+    assert [ticket.needs_message for ticket in ledger.submit_many(asked("many", 100, 2))] == [False, False]
+    assert [ticket.needs_message for ticket in ledger.submit_many(asked("new", 200, 3))] == [True, True, False]
+
+
+def test_owners_who_are_paused_hold_nobody_up(ledger: Ledger, redis_settings: Settings) -> None:
+    ledger.submit_many(asked("paused", 0, 11))
+    with closing(Switches.from_settings(redis_settings)) as switches:
+        switches.turn("pause", "owner", "paused")
+    for ticket in ledger.submit_many(asked("paused", 0, 3, batch="again")):
+        assert ledger.claim(ticket.key, "worker") is Refusal.PAUSED
+    assert [ticket.needs_message for ticket in ledger.submit_many(asked("other", 100, 3))] == [True, True, True]
 
 
 def test_a_render_that_two_owners_wait_for_is_made_at_the_earlier_turn(ledger: Ledger) -> None:

@@ -227,18 +227,30 @@ local function paused(r)
   return #jobs > 0
 end
 
--- Enter a render that is in no list: published at once while there is room and nobody waits, else when it is its owner's turn. Returns 1
+-- True where an owner would be next in a class: nobody waits but those who are paused, or all of them start later.
+local function is_next(cls, owner)
+  local turns, skipped = P .. 'turns:' .. cls, 0
+  if call('EXISTS', turns) == 0 then return true end
+  if call('ZSCORE', turns, owner) then return false end
+  while true do
+    local turn = call('ZRANGE', turns, skipped, skipped, 'WITHSCORES')
+    if not turn[1] then return true end
+    if not switch('pause', 'owner', turn[1]) then return start_of(cls, owner) <= tonumber(turn[2]) end
+    skipped = skipped + 1
+  end
+end
+
+-- Enter a render that is in no list: published at once while there is room and its owner is next, else when it is its turn. Returns 1
 -- if its message is to be published now.
 local function enqueue(r, owner, score)
   r.own = owner
   call('HSET', P .. 'render:' .. r.key, 'own', owner)
-  if not has_room(r.cls) or call('EXISTS', P .. 'turns:' .. r.cls) == 1 or switch('pause', 'queue', r.cls)
-    or switch('pause', 'owner', owner) then
+  if not has_room(r.cls) or switch('pause', 'queue', r.cls) or switch('pause', 'owner', owner) or not is_next(r.cls, owner) then
     into_lane(r, score)
     return 0
   end
   -- Where nothing waits at all, everybody is a newcomer.
-  if window(r.cls).n == 0 then call('DEL', P .. 'rested:' .. r.cls) end
+  if window(r.cls).n == 0 and call('EXISTS', P .. 'turns:' .. r.cls) == 0 then call('DEL', P .. 'rested:' .. r.cls) end
   local start = start_of(r.cls, owner)
   rest(r.cls, owner, serve(r, owner, start))
   move(r, 'q', NOW)
