@@ -77,6 +77,11 @@ local function window(cls)
     local workers = math.max(1, call('ZCARD', P .. 'seen'))
     w = { n = call('ZCARD', P .. 'queued:' .. cls), ms = tonumber(call('HGET', P .. 'load', 'pms:' .. cls) or '') or 0,
       min_n = 2 * workers, max_ms = (A.window_ms or 0) * workers }
+    -- Nothing is published: what an older version counted otherwise is forgotten.
+    if w.n == 0 and w.ms ~= 0 then
+      call('HDEL', P .. 'load', 'pms:' .. cls)
+      w.ms = 0
+    end
     windows[cls] = w
   end
   return w
