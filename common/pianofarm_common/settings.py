@@ -58,6 +58,7 @@ class Settings(BaseSettings):
 
     # Synthesis
     model: str = Field(default="default", description="Model used when a request names none.")
+    registry: str = Field(default="", description="Folder or `s3://bucket/prefix` with more models; empty: none.")
     backend: Literal["tensorflow", "jax"] = Field(default="tensorflow", description="Array library that synthesizes.")
     precision: Precision = Field(
         default="float32", description="What the products of a network take; another one makes other renders."
@@ -156,13 +157,21 @@ class Settings(BaseSettings):
         default="", description="OTLP/HTTP collector the exporter sends a trace of every job to; empty: no traces."
     )
 
+    # Webhooks
+    webhook_keys: SecretStr = Field(
+        default=SecretStr(""), description="Keys that sign webhooks, commas between them; empty: sweepers send none."
+    )
+    webhook_allow_private: bool = Field(
+        default=False, description="Whether webhooks may reach addresses that are not public."
+    )
+
     # Logs
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe level logged."
     )
     log_format: Literal["json", "console"] = Field(default="json", description="One JSON object a line, or for eyes.")
 
-    @field_validator("message_keys")
+    @field_validator("message_keys", "webhook_keys")
     @classmethod
     def _long_enough(cls, value: SecretStr) -> SecretStr:
         if any(len(key.strip()) < MIN_KEY_CHARACTERS for key in value.get_secret_value().split(",") if key.strip()):

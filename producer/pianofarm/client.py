@@ -28,11 +28,13 @@ from pianofarm.submission import (
 )
 from pianofarm_common.errors import Permanent
 from pianofarm_common.ledger import BatchStatus, Event, JobRequest, JobStatus, new_id
+from pianofarm_common.ledger.callbacks import Callbacks, check_url
 from pianofarm_common.ledger.switches import Kind
 from pianofarm_common.midi import MidiLimits, Performance
 from pianofarm_common.models import ModelInfo
 from pianofarm_common.precision import engine_for
 from pianofarm_common.queue import publish_tickets
+from pianofarm_common.registry import Registry
 from pianofarm_common.renders import PriorityClass, RenderOptions, RenderSpec, State
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import midi_object
@@ -193,6 +195,27 @@ class Farm:
             batch = batch.batch
         return (self.batch(batch) if isinstance(batch, str) else batch).watch()
 
+    def call_back(self, batch: Batch | str, url: str) -> None:
+        """Have `url` told of every end of a batch's jobs, by a signed POST (docs/security.md); sweepers with `webhook_keys` do it.
+
+        Raises:
+            BadOption: not an address that webhooks may have.
+            NotFound: no such batch.
+            ServiceUnavailable: Redis does not answer.
+        """
+        check_url(url)
+        name, ledger = batch if isinstance(batch, str) else batch.id, self.services.ledger
+        ledger.batch(name)
+        callbacks = Callbacks.from_settings(self.settings)
+        try:
+            # First the address, then the jobs that ended before anybody could know of it.
+            callbacks.ask(name, url, [])
+            callbacks.ask(
+                name, url, [job.job_id for job in ledger.jobs(list(ledger.batch_jobs(name))) if job.state.final]
+            )
+        finally:
+            callbacks.close()
+
     def cancel(self, what: Job | Batch | str) -> State | int:
         """Cancel a job (returns its state) or a batch (returns how many were cancelled). A string is a job's id.
 
@@ -317,7 +340,7 @@ class _Run:
     def _find(self, name: str) -> ModelInfo:
         """The model of this name, in the store if workers would not have it."""
         if name not in self._models:
-            model = resolve_model(name, self._farm.settings.state_dir)
+            model = resolve_model(name, self._farm.settings.state_dir, Registry.from_settings(self._farm.settings))
             publish_model(self._services.store, model)
             self._models[name] = model
         return self._models[name]

@@ -15,6 +15,7 @@ from ledger_values import result
 from pianofarm_common.errors import BadSettings
 from pianofarm_common.ledger import Claim, JobRequest, JobTicket, Ledger, WorkerInfo
 from pianofarm_common.ledger.budgets import Budgets, Payer
+from pianofarm_common.ledger.callbacks import Callbacks
 from pianofarm_common.ledger.census import CensusTaker
 from pianofarm_common.ledger.scripts import FILES, PREFIX, sources
 from pianofarm_common.queue import backlog, make_app, publish_tickets
@@ -161,7 +162,7 @@ def test_a_worker_ends_the_jobs_of_an_empty_budget_and_no_others(
     operator.set(Payer("batch", rich.batch), 100.0)
     operator.set(Payer("batch", poor.batch), 0.001)
     budgets.charge(poor.key, 5.0)
-    assert (budgets.enforce(rich.key), budgets.enforce(poor.key)) == (0, 1)
+    assert (budgets.enforce([rich.key]), budgets.enforce([poor.key])) == (0, 1)
     assert not ledgers["worker"].cancel_unpaid(rich.job_id, "because I can")
     states = [ledgers["producer"].job(ticket.job_id).state for ticket in (rich, poor)]
     assert states == [State.QUEUED, State.CANCELLED]
@@ -175,6 +176,24 @@ def test_a_sweeper_only_sweeps(ledgers: dict[str, Ledger]) -> None:
     assert refused(lambda: sweeper.claim(ticket.key, "sweeper"))
     assert refused(lambda: sweeper.cancel_job(ticket.job_id))
     assert refused(lambda: sweeper.submit_many([request()]))
+
+
+def test_a_sweeper_tells_webhooks_that_a_producer_asked_for(
+    ledgers: dict[str, Ledger], settings: Callable[[str], Settings]
+) -> None:
+    producer, sweeper = (Callbacks.from_settings(settings(user), user) for user in ("producer", "sweeper"))
+    sweeper.collect()
+    (ticket,) = ledgers["producer"].submit_many([request()])
+    producer.ask(ticket.batch, "https://example.org/hook", [])
+    ledgers["producer"].cancel_job(ticket.job_id)
+    assert sweeper.collect() == 1
+    (call,) = sweeper.take(10, 60.0)
+    assert (call.job_id, sweeper.url(ticket.batch)) == (ticket.job_id, "https://example.org/hook")
+    sweeper.later(call, 60.0)
+    sweeper.forget(call)
+    assert refused(lambda: producer.take(10, 60.0))
+    producer.close()
+    sweeper.close()
 
 
 def test_the_monitor_counts_and_changes_nothing(

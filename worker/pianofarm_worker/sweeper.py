@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import signal
 import sys
 import threading
@@ -12,12 +14,14 @@ from prometheus_client import PlatformCollector, ProcessCollector, start_http_se
 
 from pianofarm_common.errors import PianofarmError
 from pianofarm_common.ledger import Ledger
+from pianofarm_common.ledger.callbacks import Callbacks
 from pianofarm_common.logs import configure, get_logger
 from pianofarm_common.metrics import ERRORS, SweeperMetrics, one_of
 from pianofarm_common.queue import backlog, make_app, publish, publish_bundles
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
 from pianofarm_worker.retention import Retention
+from pianofarm_worker.webhooks import Teller
 
 #: Longest wait between two sweeps while a service does not answer.
 MAX_PAUSE_S = 5.0
@@ -51,6 +55,10 @@ def run(settings: Settings, ending: threading.Event) -> None:
     if settings.retention_s > 0:
         retention = Retention(ledger, S3BlobStore.from_settings(settings), settings.retention_s, metrics)
         threading.Thread(target=retention.run, args=[ending], name="retention", daemon=True).start()
+    if settings.webhook_keys.get_secret_value():
+        callbacks = Callbacks.from_settings(settings, f"{platform.node()}:{os.getpid()}")
+        teller = Teller(ledger, callbacks, settings)
+        threading.Thread(target=teller.run, args=[ending], name="webhooks", daemon=True).start()
     pause_s = settings.sweep_interval_s
     log.info("sweeping", interval_s=settings.sweep_interval_s)
     while not ending.wait(pause_s):

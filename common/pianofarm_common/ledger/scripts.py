@@ -36,6 +36,7 @@ FILES = {
     "retire": ("retire",),
     "worker": ("worker",),
     "spent": ("spent", "cancel"),
+    "calls": ("calls",),
 }
 
 
