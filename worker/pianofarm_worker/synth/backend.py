@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianofarm_common.errors import BadSettings
+from pianofarm_worker.synth.pages import read_pages
 
 BACKENDS = ("tensorflow", "jax")
 
@@ -44,6 +45,7 @@ def choose(name: str, *, n_threads: int = 0) -> None:
     # Keras writes ~/.keras/keras.json when it is imported, and obeys the one it finds: its float type would change the audio.
     os.environ["KERAS_HOME"] = os.path.join(os.devnull, "keras")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    read_pages()
     try:
         if name == "tensorflow":
             _start_tensorflow(n_threads)
@@ -68,7 +70,7 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     if chosen() == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function, jit_compile=True)  # type: ignore[no-any-return]
+        return tf.function(function, autograph=False, jit_compile=True)  # type: ignore[no-any-return]
     import jax
 
     return jax.jit(function)  # type: ignore[no-any-return]
@@ -84,7 +86,7 @@ def bind(function: Callable[..., Any], weights: Any) -> Callable[..., Any]:
     import tensorflow as tf
 
     # Tensors of an enclosing scope become arguments of the graph, not constants in it.
-    compiled = tf.function(lambda *arguments: function(weights, *arguments), jit_compile=True)
+    compiled = tf.function(lambda *arguments: function(weights, *arguments), autograph=False, jit_compile=True)
     programs: dict[Any, Any] = {}
 
     def call(*arguments: Any) -> Any:
@@ -106,13 +108,24 @@ def to_device(arrays: dict[str, NDArray[Any]], kernel_dtype: str = "float32") ->
     """
     import keras
 
-    tensors = {name: keras.ops.convert_to_tensor(array) for name, array in arrays.items()}
+    tensors = {name: _tensor(array) for name, array in arrays.items()}
     if kernel_dtype == "float32":
         return tensors
     return {
         name: keras.ops.cast(tensor, kernel_dtype) if name.endswith("kernel") else tensor
         for name, tensor in tensors.items()
     }
+
+
+def _tensor(array: NDArray[Any]) -> Any:
+    if chosen() == "jax":
+        import jax
+
+        # `keras.ops.convert_to_tensor` would have a program compiled for every shape there is: 0.3 s for 20 of them.
+        return jax.device_put(array)
+    import keras
+
+    return keras.ops.convert_to_tensor(array)
 
 
 def product(x: Any, kernel: Any) -> Any:
