@@ -20,6 +20,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
+#: Silence between sounds that are transcribed in one go.
+BETWEEN_S = 2.0
+
 
 def compare(pairs: list[list[str]]) -> list[dict[str, float]]:
     """Each pair's distances; the second of a pair is the reference."""
@@ -60,19 +63,23 @@ def transcribe(paths: list[str]) -> list[list[list[float]]]:
     model.load_state_dict(checkpoint.get("best_state_dict", checkpoint.get("state_dict")), strict=False)
     model.eval()
     torch.set_grad_enabled(False)
-    heard = []
+    # One sound after the other in one piece: every call begins and ends with eight seconds of silence of its own.
+    parts, begins_s, length = [], [], 0
     for path in paths:
         sound, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
         sound = soxr.resample(sound, rate_hz, model.fs)
-        notes = model.transcribe(torch.from_numpy(np.ascontiguousarray(sound)))
-        # Negative pitches are its pedals.
-        heard.append(
-            [
-                [float(note.start), float(note.end), int(note.pitch), int(note.velocity)]
-                for note in notes
-                if note.pitch > 0
-            ]
-        )
+        begins_s.append(length / model.fs)
+        parts += [sound, np.zeros((round(BETWEEN_S * model.fs), sound.shape[1]), np.float32)]
+        length += len(sound) + len(parts[-1])
+    notes = model.transcribe(torch.from_numpy(np.concatenate(parts)))
+    heard: list[list[list[float]]] = [[] for _ in paths]
+    for note in notes:
+        if note.pitch > 0:  # negative ones are its pedals
+            which = int(np.searchsorted(begins_s, float(note.start) + BETWEEN_S / 2, side="right")) - 1
+            begin_s = begins_s[which]
+            heard[which].append(
+                [float(note.start) - begin_s, float(note.end) - begin_s, int(note.pitch), int(note.velocity)]
+            )
     return heard
 
 

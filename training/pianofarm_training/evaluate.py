@@ -33,61 +33,70 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 RESULTS = _REPOSITORY / "training" / "results" / "quality.json"
 PAGE = _REPOSITORY / "docs" / "quality.md"
 
+#: Where in the data folder sounds and figures are kept.
+WORK_DIR = "evaluation"
 
-def one_instrument(name: str, data: Path, model: Path, work_dir: Path) -> figures.Figures:
-    """The figures of an instrument by its name; runs in a process of its own.
+
+def instrument_named(name: str, data: Path, model: Path) -> instruments.Instrument:
+    """An instrument.
 
     Args:
         name: `sampler`, `house`, or one of `instruments.others`.
         data: folder of the recordings.
         model: folder of the house model.
-        work_dir: where references and figures are kept.
     """
-    samples = salamander(data)
     if name == "sampler":
-        instrument = instruments.sampler(samples)
-    elif name == "house":
-        instrument = instruments.house(model)
-    else:
-        (instrument,) = (other for other in instruments.others(work_dir)[0] if other.name == name)
-    try:
-        ears = Ears()
-    except NotFound:
-        ears = None
-    return figures.remembered(instrument, samples, HELD_OUT_LAYERS, ears, work_dir)
+        return instruments.sampler(salamander(data))
+    if name == "house":
+        return instruments.house(model)
+    (found,) = (other for other in instruments.others(data / WORK_DIR)[0] if other.name == name)
+    return found
 
 
-def evaluate(data: Path, model: Path, n_processes: int) -> dict[str, Any]:
+def sound_of(name: str, data: Path, model: Path) -> figures.Figures:
+    """The figures of an instrument that need no listening; runs in a process of its own."""
+    instrument = instrument_named(name, data, model)
+    return figures.sound_figures(instrument, salamander(data), HELD_OUT_LAYERS, data / WORK_DIR)
+
+
+def evaluate(data: Path, model: Path, n_processes: int, *, listening: bool) -> dict[str, Any]:
     """Measure everything that can be measured here.
 
     Args:
         data: folder of the recordings.
         model: folder of the house model.
         n_processes: instruments measured at a time.
+        listening: with ViSQOL, Zimtohrli and Transkun, if they are set up.
     """
     from safetensors.numpy import load_file
 
     began = time.monotonic()
-    work_dir = data / "evaluation"
+    work_dir = data / WORK_DIR
     work_dir.mkdir(exist_ok=True)
-    samples = salamander(data)
     info = read_model(model)
     others, missing = instruments.others(work_dir)
-    try:
-        Ears()
-    except NotFound as error:
-        missing.append(str(error))
-    # The sampler goes first: the others are held against what it played.
-    found = {"sampler": one_instrument("sampler", data, model, work_dir)}
-    print(f"sampler: {time.monotonic() - began:.0f} s", flush=True)
+    sound = {"sampler": sound_of("sampler", data, model)}
+    _say("sampler", began)
     names = ["house", *(other.name for other in others)]
     with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
-        running = {name: pool.submit(one_instrument, name, data, model, work_dir) for name in names}
+        running = {name: pool.submit(sound_of, name, data, model) for name in names}
+        samples = salamander(data)
         analyses = analyse(samples, Layout(), data / "analysis")
         partials = level_errors(load_file(model / WEIGHTS_FILE), analyses, samples, HELD_OUT_LAYERS)
         for name in names:
-            found[name] = running[name].result()
-            print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+            sound[name] = running[name].result()
+            _say(name, began)
+    heard: dict[str, figures.Figures] = {}
+    if not listening:
+        missing.append("ViSQOL, Zimtohrli, Transkun: not asked for")
+    else:
+        try:
+            ears = Ears()
+            for name in ("house", "sampler", *names[1:]):
+                heard[name] = figures.heard_figures(instrument_named(name, data, model), ears, work_dir)
+                _say(f"{name}, heard", began)
+        except NotFound as error:
+            missing.append(str(error))
     return {
         "model": info.name,
         "digest": info.digest,
@@ -96,8 +105,14 @@ def evaluate(data: Path, model: Path, n_processes: int) -> dict[str, Any]:
         "took_s": time.monotonic() - began,
         "missing": missing,
         "partials": asdict(partials),
-        "instruments": {name: found[name] for name in ("house", "sampler", *names[1:])},
+        "instruments": {
+            name: figures.together(sound[name], heard.get(name)) for name in ("house", "sampler", *names[1:])
+        },
     }
+
+
+def _say(what: str, began: float) -> None:
+    print(f"{time.monotonic() - began:6.0f} s: {what}", flush=True)
 
 
 def rounded(value: Any) -> Any:
@@ -105,7 +120,7 @@ def rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.4g}")
     if isinstance(value, dict):
-        return {key: rounded(part) for key, part in value.items() if key != "state"}
+        return {key: rounded(part) for key, part in value.items()}
     return [rounded(part) for part in value] if isinstance(value, list | tuple) else value
 
 
@@ -118,8 +133,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="instruments measured at a time")
     parser.add_argument("--print-only", action="store_true", help="write no page, no card")
+    parser.add_argument("--no-listening", action="store_true", help="without ViSQOL, Zimtohrli and Transkun")
     chosen = parser.parse_args(arguments)
-    saved = rounded(evaluate(chosen.data, chosen.model, chosen.processes))
+    saved = rounded(evaluate(chosen.data, chosen.model, chosen.processes, listening=not chosen.no_listening))
     print("\n\n".join(f"## {name}\n\n{make(saved)}" for name, make in page.TABLES.items()))
     if chosen.print_only:
         return 0

@@ -340,6 +340,24 @@ def test_a_figure_counts_by_its_notes(saved):
     assert figures.mean([{"x": 1.0}, {"x": 2.0}], "x") == 1.5
 
 
+def test_figures_are_made_again_only_under_other_conditions(tmp_path):
+    shelf = figures.Shelf(tmp_path / "instrument")
+    made = iter(range(3))
+
+    def figure(conditions: str) -> figures.Figures:
+        return shelf.figures("sound", conditions, lambda: {"x": next(made)})
+
+    assert [figure("a"), figure("a"), figure("b"), figure("b")] == [{"x": 0}, {"x": 0}, {"x": 1}, {"x": 1}]
+
+
+def test_what_was_heard_is_joined_passage_by_passage():
+    sound = {"title": "t", "passages": [{"lsd_db": 1.0}, {"lsd_db": 2.0}]}
+
+    assert figures.together(sound, None) == sound
+    joined = figures.together(sound, {"passages": [{"visqol": 4.0}, {"visqol": 4.5}]})
+    assert joined == {"title": "t", "passages": [{"lsd_db": 1.0, "visqol": 4.0}, {"lsd_db": 2.0, "visqol": 4.5}]}
+
+
 def test_ears_that_were_never_set_up_are_named_with_the_cure(tmp_path):
     with pytest.raises(NotFound, match=r"make .venv-ears/.ready"):
         listening.Ears(tmp_path / "python")
@@ -385,5 +403,5 @@ def test_a_spectrogram_has_a_sine_in_its_row():
 def test_saved_figures_are_small_and_plain():
     from pianofarm_training.evaluate import rounded
 
-    kept = rounded({"state": "x", "a": 1.23456789, "b": (0.000123456, 2), "c": [{"d": "text"}]})
+    kept = rounded({"a": 1.23456789, "b": (0.000123456, 2), "c": [{"d": "text"}]})
     assert json.loads(json.dumps(kept)) == {"a": 1.235, "b": [0.0001235, 2], "c": [{"d": "text"}]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,34 +22,48 @@ Sound = NDArray[np.float32]
 #: Figures by table, then by name.
 Figures = dict[str, Any]
 
+#: Sources that measure, and those that listen: when one of them changes, figures are measured again.
+_HERE = Path(__file__).resolve().parent
+_MEASURING = (
+    *(_HERE / f"{name}.py" for name in ("figures", "materials", "music", "notes", "response", "instruments")),
+    *(_HERE.parent / f"{name}.py" for name in ("distances", "sampler", "samples", "tuning", "passages")),
+)
+_HEARING = (_HERE / "listening.py", _HERE / "transcription.py", _HERE.parents[1] / "listening" / "listen.py")
 
-def remembered(
-    instrument: Instrument, samples: SampleSet, layers: tuple[int, ...], ears: Ears | None, work_dir: Path
-) -> Figures:
-    """An instrument's figures from the last time, if neither it nor the measuring has changed; else measured now.
+
+def sound_figures(instrument: Instrument, samples: SampleSet, layers: tuple[int, ...], work_dir: Path) -> Figures:
+    """What can be measured without listening: from the last time if neither instrument nor measuring has changed, else now.
+
+    The sampler comes first: the others are held against what it played.
 
     Args:
         instrument: what is measured.
         samples: the recordings.
         layers: held-out layers, indices.
-        ears: what listens; None: those figures are left out.
-        work_dir: where references and figures are kept.
+        work_dir: where sounds and figures are kept.
     """
-    path = work_dir / f"{instrument.name}.json"
-    played = [passage.performance.sha256 for passage in materials.passages()]
-    conditions = f"{instrument.identity} {_measuring()} {layers} {played} {ears is not None}"
-    state = hashlib.sha256(conditions.encode()).hexdigest()
-    if path.is_file():
-        saved: Figures = json.loads(path.read_text())
-        if saved["state"] == state:
-            return saved
-    found = {"state": state, **measure(instrument, samples, layers, ears, Reference(work_dir / "reference"))}
-    path.write_text(json.dumps(found))
-    return found
+    kept, reference = Shelf(work_dir / instrument.name), Shelf(work_dir / "sampler")
+    conditions = f"{_conditions(instrument)} {layers}"
+    return kept.figures("sound", conditions, lambda: measure(instrument, samples, layers, kept, reference))
 
 
-class Reference:
-    """What the sampler played, on disk: every other instrument is held against it."""
+def heard_figures(instrument: Instrument, ears: Ears, work_dir: Path) -> Figures:
+    """What listeners of software say of the passages that `sound_figures` kept; likewise from the last time or now."""
+    kept, reference = Shelf(work_dir / instrument.name), Shelf(work_dir / "sampler")
+    conditions = f"{_conditions(instrument)} {_digest(_HEARING)}"
+    return kept.figures("heard", conditions, lambda: hear(instrument, ears, kept, reference))
+
+
+def together(sound: Figures, heard: Figures | None) -> Figures:
+    """One record of an instrument."""
+    if heard is None:
+        return sound
+    rows = [row | more for row, more in zip(sound["passages"], heard["passages"], strict=True)]
+    return {**sound, "passages": rows}
+
+
+class Shelf:
+    """A folder of arrays and figures that need not be made twice."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -63,18 +78,47 @@ class Reference:
         found: NDArray[Any] = np.load(self._folder / f"{name}.npy")
         return found
 
+    def figures(self, name: str, conditions: str, make: Callable[[], Figures]) -> Figures:
+        """Figures as they were kept under the same conditions, or made and kept."""
+        path = self._folder / f"{name}.json"
+        state = hashlib.sha256(conditions.encode()).hexdigest()
+        if path.is_file():
+            saved: Figures = json.loads(path.read_text())
+            if saved.pop("state") == state:
+                return saved
+        made = make()
+        path.write_text(json.dumps({"state": state, **made}))
+        return made
+
 
 def measure(
-    instrument: Instrument, samples: SampleSet, layers: tuple[int, ...], ears: Ears | None, reference: Reference
+    instrument: Instrument, samples: SampleSet, layers: tuple[int, ...], kept: Shelf, reference: Shelf
 ) -> Figures:
-    """All figures of an instrument. The sampler's own must have been measured first: its sound is the reference."""
+    """What can be measured without listening. The sampler comes first: its sound is the reference."""
     play = instrument.open()
     is_reference = instrument.name == "sampler"
     figures: Figures = {"title": instrument.title, "same_piano": instrument.same_piano}
+    figures["passages"] = _passages(play, kept, reference, is_reference=is_reference)
     figures["notes"] = _recorded_neighbour(samples, layers) if is_reference else _notes(play, samples, layers)
-    figures["keyboard"] = _keyboard(play, reference, is_reference=is_reference)
-    figures["passages"] = _passages(play, reference, ears, is_reference=is_reference)
+    figures["keyboard"] = _keyboard(play, kept, reference, is_reference=is_reference)
     return figures
+
+
+def hear(instrument: Instrument, ears: Ears, kept: Shelf, reference: Shelf) -> Figures:
+    """What listeners of software say of the passages that `measure` kept."""
+    played = materials.passages()
+    sounds = [kept.read(f"passage-{number}") for number in range(len(played))]
+    pairs = []
+    if instrument.name != "sampler":
+        pairs = [(sound, reference.read(f"passage-{number}")[: len(sound)]) for number, sound in enumerate(sounds)]
+    opinions, heard = ears.listen(pairs, sounds, RATE_HZ)
+    rows: list[Figures] = [
+        asdict(transcription.score(found, transcription.played_notes(passage.performance)))
+        for found, passage in zip(heard, played, strict=True)
+    ]
+    for row, opinion in zip(rows, opinions, strict=False):
+        row.update(asdict(opinion))
+    return {"passages": rows}
 
 
 def _notes(play: Play, samples: SampleSet, layers: tuple[int, ...]) -> Figures:
@@ -129,7 +173,7 @@ def _recorded_neighbour(samples: SampleSet, layers: tuple[int, ...]) -> Figures:
     return asdict(notes.compare([below for below, _ in read], [itself for _, itself in read], RATE_HZ))
 
 
-def _keyboard(play: Play, reference: Reference, *, is_reference: bool) -> Figures:
+def _keyboard(play: Play, kept: Shelf, reference: Shelf, *, is_reference: bool) -> Figures:
     """Levels of all keys at all layers."""
     played = materials.keyboard()
     sound = play(played.performance)
@@ -140,38 +184,26 @@ def _keyboard(play: Play, reference: Reference, *, is_reference: bool) -> Figure
         ]
     )
     levels_db = levels_db.reshape(-1, 88).T
+    kept.keep("keyboard", levels_db)
     found: Figures = asdict(response.evenness(levels_db))
-    if is_reference:
-        reference.keep("keyboard", levels_db)
-    else:
+    if not is_reference:
         rms_db, most_db = response.level_errors_db(levels_db, reference.read("keyboard"))
         found |= {"level_db": rms_db, "level_95_db": most_db}
     return found
 
 
-def _passages(play: Play, reference: Reference, ears: Ears | None, *, is_reference: bool) -> list[Figures]:
-    """Music."""
-    played = materials.passages()
+def _passages(play: Play, kept: Shelf, reference: Shelf, *, is_reference: bool) -> list[Figures]:
+    """Music; the sounds are kept for `hear`."""
     rows: list[Figures] = []
-    sounds, pairs = [], []
-    for number, passage in enumerate(played):
+    for number, passage in enumerate(materials.passages()):
         sound = play(passage.performance)
         row: Figures = {"name": passage.name, "notes": len(passage.performance.onset_s)}
-        if is_reference:
-            reference.keep(f"passage-{number}", sound)
-        else:
+        if not is_reference:
             theirs = reference.read(f"passage-{number}")
             sound = music.matched(sound, theirs, RATE_HZ)
             row |= asdict(music.compare(sound, theirs, passage.performance.onset_s, RATE_HZ))
-            pairs.append((sound, theirs[: len(sound)]))
-        sounds.append(sound)
+        kept.keep(f"passage-{number}", sound)
         rows.append(row)
-    if ears is not None:
-        opinions, heard = ears.listen(pairs, sounds, RATE_HZ)
-        for row, found, passage in zip(rows, heard, played, strict=True):
-            row.update(asdict(transcription.score(found, transcription.played_notes(passage.performance))))
-        for row, opinion in zip(rows, opinions, strict=not is_reference):
-            row.update(asdict(opinion))
     return rows
 
 
@@ -188,15 +220,15 @@ def pooled_f1(rows: list[Figures], name: str) -> float | None:
     return float(np.average([row[name] for row in rows], weights=[row["n_played"] for row in rows]))
 
 
-def _measuring() -> str:
-    """Digest of the sources that measure."""
-    here = Path(__file__).resolve().parent
-    measuring = ("figures", "materials", "music", "notes", "response", "transcription", "listening", "instruments")
+def _conditions(instrument: Instrument) -> str:
+    """What a figure depends on."""
+    played = [passage.performance.sha256 for passage in materials.passages()]
+    return f"{instrument.identity} {_digest(_MEASURING)} {played}"
+
+
+def _digest(paths: tuple[Path, ...]) -> str:
+    """Of the sources that figures come from."""
     digest = hashlib.sha256()
-    for path in (
-        *(here / f"{name}.py" for name in measuring),
-        *(here.parent / f"{name}.py" for name in ("distances", "sampler", "samples", "tuning", "passages")),
-        here.parents[1] / "listening" / "listen.py",
-    ):
+    for path in paths:
         digest.update(path.read_bytes())
     return digest.hexdigest()

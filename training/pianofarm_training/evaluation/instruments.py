@@ -81,7 +81,7 @@ def published(checkpoint: Path, work_dir: Path) -> Instrument:
         raise NotFound(f"no published checkpoint in {checkpoint}: set PIANOFARM_SHARED to the folder of models/dafx22")
     from pianofarm_worker.synth.published.checkpoints import import_checkpoint
 
-    folder = work_dir / "dafx22"
+    folder = work_dir / "models" / "dafx22"
     info = read_model(folder) if folder.is_dir() else import_checkpoint(checkpoint, folder, "dafx22")
 
     def load() -> Play:
