@@ -81,7 +81,10 @@ def _digest(config_path: Path, weights_path: Path, _mtime_ns: int) -> str:
 
 
 def catalogue(state_dir: Path) -> list[ModelInfo]:
-    """Every model at hand: the packaged ones first, then those in the state folder, each by name."""
+    """Every model at hand, once: the packaged ones first, then those in the state folder, each by name.
+
+    A model may lie in the state folder under its name, under its digest and as a checkpoint that was used in place.
+    """
     folders = [
         folder
         for root in (PACKAGED_DIR, state_dir / "models")
@@ -89,7 +92,10 @@ def catalogue(state_dir: Path) -> list[ModelInfo]:
         for folder in sorted(root.iterdir())
         if (folder / CONFIG_FILE).is_file()
     ]
-    return [read_model(folder) for folder in folders]
+    by_digest: dict[str, ModelInfo] = {}
+    for model in map(read_model, folders):
+        by_digest.setdefault(model.digest, model)
+    return list(by_digest.values())
 
 
 def find_model(name: str, state_dir: Path) -> ModelInfo:

@@ -34,6 +34,7 @@ from pianofarm_common.midi import MidiLimits, Performance
 from pianofarm_common.models import ModelInfo
 from pianofarm_common.precision import engine_for
 from pianofarm_common.queue import publish_tickets
+from pianofarm_common.registry import Registry
 from pianofarm_common.renders import PriorityClass, RenderOptions, RenderSpec, State
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import midi_object
@@ -339,7 +340,7 @@ class _Run:
     def _find(self, name: str) -> ModelInfo:
         """The model of this name, in the store if workers would not have it."""
         if name not in self._models:
-            model = resolve_model(name, self._farm.settings.state_dir)
+            model = resolve_model(name, self._farm.settings.state_dir, Registry.from_settings(self._farm.settings))
             publish_model(self._services.store, model)
             self._models[name] = model
         return self._models[name]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from pianofarm_common.errors import BadOption, BadSettings
+from pianofarm_common.errors import BadOption, BadSettings, UnknownModel
 from pianofarm_common.models import (
     CARD_FILE,
     CONFIG_FILE,
@@ -17,6 +19,7 @@ from pianofarm_common.models import (
     find_model,
     read_model,
 )
+from pianofarm_common.registry import Registry, publish
 from pianofarm_common.renders import RenderOptions
 from pianofarm_common.storage import BlobStore, model_object
 
@@ -37,18 +40,29 @@ def require_worker(*needed: str) -> None:
         )
 
 
-def resolve_model(name: str, state_dir: Path) -> ModelInfo:
+def resolve_model(name: str, state_dir: Path, registry: Registry | None = None) -> ModelInfo:
     """The model of this name, folder or digest; a published checkpoint folder is imported into the state folder, once.
+
+    What is not at hand is fetched from the registry, where there is one.
 
     Raises:
         UnknownModel: no such model.
+        ServiceUnavailable: the registry does not answer.
         BadModel: the folder is damaged or of an unknown architecture.
         BadSettings: a checkpoint must be imported and TensorFlow is not installed.
     """
     folder = Path(name)
     checkpoints = [] if (folder / CONFIG_FILE).is_file() or not folder.is_dir() else sorted(folder.glob("*.index"))
     if not checkpoints:
-        return find_model(name, state_dir)
+        try:
+            return find_model(name, state_dir)
+        except UnknownModel as error:
+            if registry is None or folder.is_dir():
+                raise
+            try:
+                return registry.fetch(name, state_dir)
+            except UnknownModel as there:
+                raise UnknownModel(f"{error}; {there}") from None
     # Known again by where the checkpoint is and when it was written, so that a second use needs no TensorFlow.
     where = "\n".join(f"{path.resolve()} {path.stat().st_mtime_ns}" for path in checkpoints)
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-.") or "checkpoint"
@@ -89,12 +103,26 @@ def publish_model(store: BlobStore, model: ModelInfo) -> bool:
     """Put a model that is not part of the package in the store, once; returns True where it was sent now."""
     if model.path.resolve().is_relative_to(PACKAGED_DIR.resolve()):
         return False
-    # The configuration goes last: where it is, the rest is.
-    marker = model_object(model.digest, CONFIG_FILE)
-    if store.exists(marker):
-        return False
-    for name in (WEIGHTS_FILE, CARD_FILE, CONFIG_FILE):
-        path: Path = model.path / name
-        if path.is_file():
-            store.put(model_object(model.digest, name), path.read_bytes())
-    return True
+    return publish(store, partial(model_object, model.digest), model)
+
+
+def adopt_model(source: Path, destination: Path) -> ModelInfo:
+    """Copy a model folder, one that `pianofarm train` made for instance, to where it is found by its name.
+
+    Raises:
+        BadModel: it is no model.
+        BadSettings: the destination cannot be written.
+    """
+    read_model(source)
+    part = destination.with_name(f".{destination.name}.part")
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+        for name in (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, part / name)
+        part.rename(destination)
+    except OSError as error:
+        raise BadSettings(f"cannot write the model to {destination}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return read_model(destination)

@@ -12,6 +12,7 @@ from pianofarm.models import require_worker, resolve_model
 from pianofarm.submission import MidiSource, read_source
 from pianofarm_common.errors import BadOption
 from pianofarm_common.midi import MidiLimits
+from pianofarm_common.registry import Registry
 from pianofarm_common.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def play(request: Request, settings: Settings, open_sink: Callable[[int, int, in
         raise BadOption(f"--backend {backend}: must be tensorflow or jax")
     _, performance = read_source(request.midi, MidiLimits.from_settings(settings))
     require_worker("keras", backend)
-    model = resolve_model(request.model or settings.model, settings.state_dir)
+    model = resolve_model(request.model or settings.model, settings.state_dir, Registry.from_settings(settings))
 
     from pianofarm_worker.synth.events import events_of
     from pianofarm_worker.synth.piano import load

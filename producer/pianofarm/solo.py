@@ -15,6 +15,7 @@ from pianofarm.submission import MidiSource, parse_options, read_source
 from pianofarm_common.errors import BadMidi, BadOption
 from pianofarm_common.midi import MidiLimits
 from pianofarm_common.precision import engine_for
+from pianofarm_common.registry import Registry
 from pianofarm_common.renders import RenderSpec
 from pianofarm_common.settings import Settings
 
@@ -79,7 +80,7 @@ def render_file(request: Request, settings: Settings, progress: Callable[[float]
         if path is not None:
             check_writable(path)
     require_worker("keras", backend, "soundfile")
-    model = resolve_model(request.model or settings.model, settings.state_dir)
+    model = resolve_model(request.model or settings.model, settings.state_dir, Registry.from_settings(settings))
     check_options(model, options)
     spec = RenderSpec(
         performance_sha256=performance.sha256,

@@ -23,6 +23,7 @@ from pianofarm_common.ledger import Publication, WorkerInfo
 from pianofarm_common.logs import configure, get_logger
 from pianofarm_common.precision import Precision
 from pianofarm_common.queue import RENDER_TASK, make_app, publish
+from pianofarm_common.registry import Registry
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
 from pianofarm_worker.delivery import Delivery
@@ -123,7 +124,7 @@ def _open_bench(app: Celery, settings: Settings, sign: StopSign, node: str, load
     )
     pulse = Pulse(ledger, settings, me, sign)
     pulse.start()
-    shelf = Shelf(store, settings.state_dir, load_piano)
+    shelf = Shelf(store, settings.state_dir, load_piano, Registry.from_settings(settings))
     # Not in this thread: the pool kills a child that is not ready within seconds, and TensorFlow takes as long.
     threading.Thread(target=_warm, args=(shelf, settings.model, settings.precision), name="warm", daemon=True).start()
     workshop = Workshop(settings, store, shelf, worker=me.name)

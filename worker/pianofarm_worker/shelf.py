@@ -1,18 +1,19 @@
-"""The shelf of loaded models of one process: found by digest in the package, in the state folder or in the object store."""
+"""The shelf of loaded models of one process: found by digest in the package, the state folder, the object store, the registry."""
 
 from __future__ import annotations
 
-import secrets
-import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from pianofarm_common.errors import BadModel, NotFound, UnknownModel
+from pianofarm_common.errors import UnknownModel
 from pianofarm_common.logs import get_logger
-from pianofarm_common.models import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, ModelInfo, find_model, read_model
+from pianofarm_common.models import ModelInfo, find_model
 from pianofarm_common.precision import Precision, engine_for, precision_of
+from pianofarm_common.registry import Registry, install_model
 from pianofarm_common.storage import BlobStore, model_object
 from pianofarm_worker.synth.piano import Piano
 
@@ -25,11 +26,15 @@ log = get_logger(__name__)
 class Shelf:
     """Pianos by digest, loaded at first use and kept, the least used dropped first."""
 
-    def __init__(self, store: BlobStore, state_dir: Path, load: Callable[..., Piano]) -> None:
+    def __init__(
+        self, store: BlobStore, state_dir: Path, load: Callable[..., Piano], registry: Registry | None = None
+    ) -> None:
         """Args: `load` makes a piano of a model; `pianofarm_worker.synth.piano.load` in all but tests.
 
-        It is called with the model, and with `precision` where that is not float32.
+        It is called with the model, and with `precision` where that is not float32. What neither this host nor the store has is
+        looked for in the registry, where there is one.
         """
+        self._registry = registry
         self._store = store
         self._state_dir = state_dir
         self._load = load
@@ -69,43 +74,24 @@ class Shelf:
 
     def warm(self, name: str, precision: Precision = "float32") -> None:
         """Load a model before it is asked for; raises as `piano` does."""
-        info = find_model(name, self._state_dir)
+        try:
+            info = find_model(name, self._state_dir)
+        except UnknownModel:
+            if self._registry is None:
+                raise
+            info = self._registry.fetch(name, self._state_dir)
         self.piano(info.digest, precision_of(engine_for(info.architecture, precision)))
 
     def _find(self, digest: str) -> ModelInfo:
-        try:
+        """The model at hand, else from the store of the farm, else from the registry."""
+        with suppress(UnknownModel):
             return find_model(digest, self._state_dir)
-        except UnknownModel:
-            return self._fetch(digest)
-
-    def _fetch(self, digest: str) -> ModelInfo:
-        """Download a model beside its place, check its digest, move it into place: never half a model."""
-        # Not inside `models`: other workers list that folder.
-        part = self._state_dir / f".model-{digest[:16]}.{secrets.token_hex(4)}.part"
-        try:
-            for name in (CONFIG_FILE, WEIGHTS_FILE):
-                try:
-                    self._store.download(model_object(digest, name), part / name)
-                except NotFound:
-                    raise UnknownModel(
-                        f"model {digest[:12]} is neither on this worker nor in the store: "
-                        "import it where you submit ('pianofarm models import DIR')"
-                    ) from None
-            if self._store.exists(model_object(digest, CARD_FILE)):
-                self._store.download(model_object(digest, CARD_FILE), part / CARD_FILE)
-            found = read_model(part)
-            if found.digest != digest:
-                raise BadModel(
-                    f"the stored model {digest[:12]} is damaged: its digest is {found.digest[:12]}; import it again"
-                )
-            place = self._state_dir / "models" / digest
-            place.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                part.rename(place)
-            except OSError:
-                # Another worker of this host was faster.
-                if not (place / CONFIG_FILE).is_file():
-                    raise
-            return read_model(place)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        with suppress(UnknownModel):
+            return install_model(self._store, partial(model_object, digest), digest, self._state_dir)
+        if self._registry is not None:
+            with suppress(UnknownModel):
+                return self._registry.fetch(digest, self._state_dir)
+        raise UnknownModel(
+            f"model {digest[:12]} is neither on this worker nor in the store{' nor in the registry' if self._registry else ''}: "
+            "import it where you submit ('pianofarm models import DIR')"
+        )

@@ -36,6 +36,7 @@ def inspect(
     from pianofarm.submission import read_source
     from pianofarm_common.errors import BadOption
     from pianofarm_common.midi import MidiLimits
+    from pianofarm_common.registry import Registry
     from pianofarm_common.settings import Settings
 
     require_worker("soundfile", "scipy")
@@ -47,7 +48,7 @@ def inspect(
     check_writable(target)
     settings = Settings.load()
     _, performance = read_source(midi, MidiLimits.from_settings(settings))
-    info = resolve_model(model or settings.model, settings.state_dir)
+    info = resolve_model(model or settings.model, settings.state_dir, Registry.from_settings(settings))
     found = inspect_file(audio, performance, info, title=f"{audio.name} from {midi.name}", at_most_s=at_most_s)
     with arriving(target) as temporary:
         temporary.write_text(found.page, encoding="utf-8")

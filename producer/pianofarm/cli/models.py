@@ -1,7 +1,8 @@
-"""`pianofarm models`: what models there are, importing published checkpoints, checking files."""
+"""`pianofarm models`: what models there are, importing, publishing and checking them."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,12 +26,19 @@ def list_models(json: shared.Json = False) -> None:
 
     from pianofarm.cli.terminal import print_json, table_console
     from pianofarm_common.models import catalogue
+    from pianofarm_common.registry import Registry
     from pianofarm_common.settings import Settings
 
-    models = catalogue(Settings.load().state_dir)
+    settings = Settings.load()
+    models = catalogue(settings.state_dir)
+    registry = Registry.from_settings(settings)
+    at_hand = {model.digest for model in models}
+    elsewhere = [] if registry is None else [e for e in registry.entries() if e.digest not in at_hand]
     if json:
         for model in models:
             print_json(_facts(model))
+        for entry in elsewhere:
+            print_json({**asdict(entry), "path": None})
         return
     table = Table("name", "architecture", "rate", "channels", "pianos", "polyphony", "licence", "digest")
     for model in models:
@@ -44,6 +52,8 @@ def list_models(json: shared.Json = False) -> None:
             model.licence,
             model.digest[:12],
         )
+    for entry in elsewhere:
+        table.add_row(entry.name, entry.architecture, "", "", "", "", entry.licence, f"{entry.digest[:12]} (registry)")
     table_console().print(table)
 
 
@@ -51,10 +61,13 @@ def list_models(json: shared.Json = False) -> None:
 def info(model: Name = "default", json: shared.Json = False) -> None:
     """Describe one model and print its card."""
     from pianofarm.cli.terminal import print_json
-    from pianofarm_common.models import CARD_FILE, find_model
+    from pianofarm.models import resolve_model
+    from pianofarm_common.models import CARD_FILE
+    from pianofarm_common.registry import Registry
     from pianofarm_common.settings import Settings
 
-    found = find_model(model, Settings.load().state_dir)
+    settings = Settings.load()
+    found = resolve_model(model, settings.state_dir, Registry.from_settings(settings))
     if json:
         print_json(_facts(found))
         return
@@ -68,22 +81,29 @@ def info(model: Name = "default", json: shared.Json = False) -> None:
 @app.command("import")
 def import_checkpoint(
     folder: Annotated[
-        Path, typer.Argument(help="Folder of a published TensorFlow checkpoint (checkpoint, *.index, *.data-*).")
+        Path,
+        typer.Argument(
+            help="A model folder, or that of a published TensorFlow checkpoint (checkpoint, *.index, *.data-*)."
+        ),
     ],
     name: Annotated[
         str | None, typer.Option("--name", help="What to call the model; default: the folder's name.")
     ] = None,
     json: shared.Json = False,
 ) -> None:
-    """Import a published checkpoint; its architecture is recognised from its variables."""
+    """Import a trained model, or a published checkpoint, whose architecture is recognised from its variables."""
     from pianofarm.cli.terminal import native_messages_in, print_json, say
-    from pianofarm.models import import_model
+    from pianofarm.models import adopt_model, import_model
     from pianofarm_common.errors import BadModel, BadOption
+    from pianofarm_common.models import CONFIG_FILE, read_model
     from pianofarm_common.settings import Settings
 
     if not folder.is_dir():
         raise BadModel(f"{folder} is no folder: give the folder that holds the checkpoint")
-    called = name or folder.resolve().name
+    is_model = (folder / CONFIG_FILE).is_file()
+    if is_model and name is not None:
+        raise BadOption(f"--name {name}: a model keeps the name it was trained under, {read_model(folder).name!r}")
+    called = read_model(folder).name if is_model else name or folder.resolve().name
     if (
         called == "default"
         or called.startswith(".")
@@ -95,7 +115,7 @@ def import_checkpoint(
     if destination.exists():
         raise BadOption(f"a model {called!r} is there already ({destination}): choose another --name or remove it")
     with native_messages_in(state_dir / "logs" / "models.log"):
-        model = import_model(folder, destination, called)
+        model = adopt_model(folder, destination) if is_model else import_model(folder, destination, called)
     if json:
         print_json(_facts(model))
     else:
@@ -109,12 +129,15 @@ def import_checkpoint(
 def verify(model: Name = "default", json: shared.Json = False) -> None:
     """Check a model's files, load it and render a short chord with it."""
     from pianofarm.cli.terminal import native_messages_in, print_json
-    from pianofarm.models import require_worker
-    from pianofarm_common.models import find_model
+    from pianofarm.models import require_worker, resolve_model
+    from pianofarm_common.errors import BadModel
+    from pianofarm_common.registry import Registry
     from pianofarm_common.settings import Settings
 
     settings = Settings.load()
-    found = find_model(model, settings.state_dir)
+    found = resolve_model(model, settings.state_dir, Registry.from_settings(settings))
+    if re.fullmatch(r"[0-9a-f]{64}", found.path.name) and found.path.name != found.digest:
+        raise BadModel(f"{found.path} is damaged: its digest is {found.digest[:12]}; remove it, it is fetched again")
     require_worker()
     from pianofarm.trial import render_chord
 
@@ -127,6 +150,28 @@ def verify(model: Name = "default", json: shared.Json = False) -> None:
             f"{found.name}: digest {found.digest[:12]}, loaded in {trial.load_s:.1f} s, "
             f"a chord of {trial.audio_s:.1f} s peaks at {trial.peak_dbfs:.1f} dBFS: it works"
         )
+
+
+@app.command()
+def publish(model: Name, json: shared.Json = False) -> None:
+    """Put a model in the registry, where other machines and workers fetch it."""
+    from pianofarm.cli.terminal import print_json, say
+    from pianofarm_common.errors import BadSettings
+    from pianofarm_common.models import find_model
+    from pianofarm_common.registry import Registry
+    from pianofarm_common.settings import Settings
+
+    settings = Settings.load()
+    registry = Registry.from_settings(settings)
+    if registry is None:
+        raise BadSettings("there is no registry: set PIANOFARM_REGISTRY to a folder or to s3://bucket/prefix")
+    found = find_model(model, settings.state_dir)
+    sent = registry.publish(found)
+    if json:
+        print_json({**_facts(found), "registry": registry.where, "sent": sent})
+        return
+    print(found.digest)
+    say(f"{found.name!r} {'is now' if sent else 'was already'} in {registry.where}")
 
 
 def _facts(model: ModelInfo) -> dict[str, object]:
