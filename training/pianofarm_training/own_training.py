@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pianofarm_common.models import CARD_FILE, CONFIG_FILE, ModelInfo, read_model
 from pianofarm_training.card import with_measurements
 from pianofarm_training.initial import Size
+from pianofarm_training.naming import Naming, fingerprint
 from pianofarm_training.own_card import Effort, own_card
 from pianofarm_training.own_measures import measure_notes
-from pianofarm_training.own_samples import NamedSample, gather, missing_and_doubled, sample_set
-from pianofarm_training.problems import BadData, Problem
+from pianofarm_training.own_samples import gather, missing_and_doubled, sample_set
+from pianofarm_training.problems import BadData, in_order
 from pianofarm_training.sample_checks import check
 from pianofarm_training.samples import SampleSet
 from pianofarm_training.train import train
@@ -29,15 +28,6 @@ FEWEST_TO_HOLD_OUT = 5
 
 #: Every so many layers one is held out, from the fourth on.
 HOLD_OUT_EVERY = 4
-
-
-@dataclass(frozen=True)
-class Naming:
-    """What a new model is called and who must be named for it."""
-
-    name: str
-    licence: str
-    credit: str
 
 
 def checked_samples(source: Path, credit: str, progress: Callable[[int, int], None] | None = None) -> SampleSet:
@@ -61,23 +51,9 @@ def checked_samples(source: Path, credit: str, progress: Callable[[int, int], No
     return sample_set(found, credit)
 
 
-def in_order(problems: Sequence[Problem]) -> list[Problem]:
-    """By file, then by kind."""
-    return sorted(problems, key=lambda p: (str(p.path), p.kind, p.found))
-
-
 def held_out_layers(n_layers: int) -> tuple[int, ...]:
     """Layers kept from the networks to measure them by: of sixteen the fourth, eighth and twelfth; of fewer than five none."""
     return tuple(range(3, n_layers - 1, HOLD_OUT_EVERY)) if n_layers >= FEWEST_TO_HOLD_OUT else ()
-
-
-def fingerprint(files: Sequence[Path]) -> str:
-    """Sha256 over the contents of files, in the order given."""
-    whole = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()
 
 
 def train_samples(
@@ -138,6 +114,3 @@ def _note(config_path: Path, facts: dict[str, Any]) -> None:
     config = json.loads(config_path.read_text())
     config["training"] |= facts
     config_path.write_text(json.dumps(config, indent=2) + "\n")
-
-
-__all__ = ["NamedSample", "Naming", "checked_samples", "train_samples"]

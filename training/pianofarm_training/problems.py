@@ -26,3 +26,8 @@ class BadData(Permanent):
         self.problems = tuple(problems)
         many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         super().__init__(f"{source}: {many}, nothing was trained: put right what the table lists and run again")
+
+
+def in_order(problems: Sequence[Problem]) -> list[Problem]:
+    """By file, then by kind."""
+    return sorted(problems, key=lambda p: (str(p.path), p.kind, p.found))

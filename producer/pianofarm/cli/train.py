@@ -51,7 +51,8 @@ def samples(
     from pianofarm_common.settings import Settings
 
     require_training("jax", "scipy", "soundfile", "soxr", "safetensors")
-    from pianofarm_training.own_training import Naming, checked_samples, train_samples
+    from pianofarm_training.naming import Naming
+    from pianofarm_training.own_training import checked_samples, train_samples
     from pianofarm_training.problems import BadData
     from pianofarm_training.sizes import size_named
 
@@ -79,6 +80,82 @@ def samples(
         work_root=settings.state_dir / "training",
         n_processes=processes or os.cpu_count() or 1,
     )
+    _show(model, as_json=json)
+
+
+@app.command()
+def pairs(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Recordings and MIDI: a MAESTRO table, or files of the same name.")
+    ],
+    out: Out,
+    architecture: Annotated[str, typer.Option("--architecture", help="house, dafx22 or maestro-v2.")],
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of Adam.")] = 100_000,
+    batch: Annotated[int, typer.Option("--batch", min=1, max=1024, help="Excerpts a step.")] = 6,
+    excerpt_s: Annotated[float, typer.Option("--excerpt-s", metavar="SECONDS", help="Length of an excerpt.")] = 3.0,
+    checkpoint_every: Annotated[
+        int, typer.Option("--checkpoint-every", min=1, metavar="STEPS", help="How often to write a checkpoint.")
+    ] = 500,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="MODEL", help="Go on from this model's weights.")
+    ] = None,
+    name: Name = None,
+    licence: Licence = "",
+    credit: Credit = "",
+    seed: Seed = 1,
+    check: Check = False,
+    json: shared.Json = False,
+) -> None:
+    """Learn a model from recordings of whole pieces and the MIDI that was played."""
+    from pianofarm.cli.terminal import Meter, native_messages_in, say
+    from pianofarm_common.midi import MidiLimits
+    from pianofarm_common.models import find_model
+    from pianofarm_common.settings import Settings
+
+    require_training("tensorflow", "keras", "scipy", "soundfile", "soxr", "safetensors")
+    from pianofarm_training.naming import Naming
+    from pianofarm_training.pair_data import checked_pairs
+    from pianofarm_training.problems import BadData
+    from pianofarm_training.published.pair_training import ARCHITECTURES, Recipe, train_pairs
+
+    if architecture not in ARCHITECTURES:
+        raise BadOption(f"--architecture {architecture}: must be {' or '.join(ARCHITECTURES)}")
+    if not 0.1 <= excerpt_s <= 60:
+        raise BadOption(f"--excerpt-s {excerpt_s:g}: must be 0.1 to 60 seconds")
+    config, called = ARCHITECTURES[architecture], _name(name, out)
+    _free(out)
+    settings = Settings.load()
+    limits = MidiLimits.from_settings(settings)
+    started_from = None if start is None else find_model(start, settings.state_dir)
+    try:
+        with Meter("listening", 1.0, quiet=json) as meter:
+            found = checked_pairs(
+                folder,
+                limits,
+                lowest_rate_hz=config.sample_rate_hz,
+                shortest_s=excerpt_s,
+                progress=lambda done, of: meter.update(done / of),
+            )
+    except BadData as error:
+        show_problems(error, as_json=json)
+        raise
+    say(f"{len(found)} recordings, {sum(pair.held_out for pair in found)} of them held out, nothing wrong")
+    if check:
+        return
+    with (
+        native_messages_in(settings.state_dir / "logs" / "train.log"),
+        Meter("training", steps, counts=True, quiet=json) as meter,
+    ):
+        model = train_pairs(
+            found,
+            out,
+            Naming(called, licence, credit),
+            config,
+            Recipe(steps, batch, excerpt_s, checkpoint_every, seed, started_from),
+            limits,
+            settings.state_dir / "training",
+            lambda step, loss: meter.update(step, f"loss {loss:.3f}"),
+        )
     _show(model, as_json=json)
 
 

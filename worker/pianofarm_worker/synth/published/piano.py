@@ -232,6 +232,16 @@ class PublishedPiano(Piano):
         return float(self._weights["release_s"]) + self.config.reverb.n_samples / self.config.sample_rate_hz
 
 
+def read_published(info: ModelInfo) -> tuple[PublishedConfig, dict[str, _Array]]:
+    """Configuration and weights of a model folder, for who trains them further.
+
+    Raises:
+        BadModel: not a published model, damaged, or not belonging together.
+    """
+    config = _read_config(info)
+    return config, _read_weights(info, config)
+
+
 def _read_config(info: ModelInfo) -> PublishedConfig:
     values: Any = json.loads((info.path / CONFIG_FILE).read_text())
     if not isinstance(values.get("published"), dict):
