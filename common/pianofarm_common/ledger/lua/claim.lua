@@ -1,6 +1,6 @@
 -- Take the lease of a render. A: key, worker, nonce, rest, together (renders claimed with it), made (pairs {key, token} of renders that the
 -- worker has made and not yet stored), admits: most renders to admit. Returns {'ok', token, spec, attempt, class, ms since submission,
--- alone, keys admitted, workers} or {refusal}.
+-- alone, keys admitted, over how many messages to spread them} or {refusal}.
 hear()
 local r = load_render(A.key)
 if not r then return { 'unknown' } end
@@ -42,8 +42,12 @@ for _, mate in ipairs(A.made) do
 end
 
 -- Half of the window is used up: the worker that finds it so publishes what is next, so that no sweep is waited for.
-local admitted, w = {}, window(r.cls)
-if A.admits > 0 and (w.ms < w.max_ms / 2 or w.n < w.min_n) then
-  for i, n in ipairs(admit(r.cls, A.admits)) do admitted[i] = n.key end
+local admitted, spread = {}, 1
+if A.admits > 0 and call('EXISTS', P .. 'turns:' .. r.cls) == 1 then
+  local w = window(r.cls)
+  spread = w.min_n
+  if w.ms < w.max_ms / 2 or w.n < w.min_n then
+    for i, n in ipairs(admit(r.cls, A.admits)) do admitted[i] = n.key end
+  end
 end
-return { 'ok', r.tok, r.spec, r.att, r.cls, int(NOW - r.sub), r.alone, admitted, w.min_n }
+return { 'ok', r.tok, r.spec, r.att, r.cls, int(NOW - r.sub), r.alone, admitted, spread }
