@@ -12,6 +12,8 @@ _stop_engine() {
   [ -s "$_engine_run/pid" ] || return 0
   kill "$(cat "$_engine_run/pid")" 2>/dev/null || true
   for _ in $(seq 60); do [ -s "$_engine_run/pid" ] || break; sleep 0.5; done
+  # The engine leaves its network's namespace mounted: nothing of it shall stay.
+  umount "$_engine_run"/netns/* 2>/dev/null || true
 }
 
 start_engine() {

@@ -38,7 +38,8 @@ N_SEEDS = 20
 #: More than this part of the cores in use before anything is started: somebody else is at work, and the comparison says nothing.
 BUSY_BEFORE = 0.15
 
-#: More than this part of the cores in use during a run, above what was in use before: its workers waited for cores, which the simulation does not know.
+#: More than this part of the cores in use during a run, above what was in use before: its workers waited for cores, which the
+#: simulation does not know.
 BUSY_DURING = 0.6
 
 
