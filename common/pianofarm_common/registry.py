@@ -18,7 +18,7 @@ from typing import Self
 from pianofarm_common.errors import BadModel, BadSettings, NotFound, UnknownModel
 from pianofarm_common.models import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, ModelInfo, read_model
 from pianofarm_common.settings import Settings
-from pianofarm_common.storage import BlobStore, LocalBlobStore, S3BlobStore
+from pianofarm_common.storage import BlobStore, LocalBlobStore
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -54,6 +54,8 @@ class Registry:
             bucket, _, prefix = where.removeprefix("s3://").partition("/")
             if len(bucket) < 3:
                 raise BadSettings(f"PIANOFARM_REGISTRY={where!r}: write s3://bucket/prefix")
+            from pianofarm_common.storage import S3BlobStore
+
             store = S3BlobStore.from_settings(settings.model_copy(update={"s3_bucket": bucket}))
             prefix = prefix.strip("/")
             return cls(store, f"{prefix}/" if prefix else "", where)
