@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from pianofarm_common.errors import NotFound
+from pianofarm_common.errors import BadModel, NotFound
 from pianofarm_common.models import CARD_FILE, DEFAULT_MODEL, PACKAGED_DIR, WEIGHTS_FILE, read_model
 from pianofarm_training.analysis import analyse
 from pianofarm_training.card import with_measurements
@@ -31,6 +31,7 @@ from pianofarm_worker.synth.house.layout import Layout
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 RESULTS = _REPOSITORY / "training" / "results" / "quality.json"
+BENCH = _REPOSITORY / "bench" / "results" / "full.json"
 PAGE = _REPOSITORY / "docs" / "quality.md"
 
 #: Where in the data folder sounds and figures are kept.
@@ -67,6 +68,9 @@ def evaluate(data: Path, model: Path, n_processes: int, *, listening: bool) -> d
         model: folder of the house model.
         n_processes: instruments measured at a time.
         listening: with ViSQOL, Zimtohrli and Transkun, if they are set up.
+
+    Raises:
+        BadModel: the model was replaced meanwhile.
     """
     from safetensors.numpy import load_file
 
@@ -97,6 +101,8 @@ def evaluate(data: Path, model: Path, n_processes: int, *, listening: bool) -> d
                 _say(f"{name}, heard", began)
         except NotFound as error:
             missing.append(str(error))
+    if read_model(model).digest != info.digest:
+        raise BadModel(f"{model} changed while it was measured: run it again, only the model is measured anew")
     return {
         "model": info.name,
         "digest": info.digest,
@@ -139,12 +145,14 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n\n".join(f"## {name}\n\n{make(saved)}" for name, make in page.TABLES.items()))
     if chosen.print_only:
         return 0
-    if chosen.model.resolve() == (PACKAGED_DIR / DEFAULT_MODEL).resolve():
+    packaged = chosen.model.resolve() == (PACKAGED_DIR / DEFAULT_MODEL).resolve()
+    if packaged:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(saved, indent=1) + "\n")
         PAGE.write_text(page.fill(PAGE.read_text(), saved))
     card = chosen.model / CARD_FILE
-    card.write_text(with_measurements(card.read_text(), page.card(saved)))
+    bench = json.loads(BENCH.read_text()) if packaged and BENCH.is_file() else None
+    card.write_text(with_measurements(card.read_text(), page.card(saved, bench)))
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pianofarm_training.evaluation.figures import Figures, mean, pooled_f1
-from pianofarm_training.evaluation.musts import must_table, of_quality, table
+from pianofarm_training.evaluation.musts import must_table, of_quality, of_speed, table
 from pianofarm_training.evaluation.notes import RANGES_S
 
 Saved = dict[str, Any]
@@ -155,8 +155,17 @@ def fill(page: str, saved: Saved) -> str:
     return _SLOT.sub(written, page)
 
 
-def card(saved: Saved) -> str:
-    """What stands in the model's card."""
+def card(saved: Saved, bench: Saved | None = None) -> str:
+    """What stands in the model's card.
+
+    Args:
+        saved: what was measured of the sound.
+        bench: what `make bench` measured, of the model's speed; None: nothing is said of it.
+    """
+    speed = ""
+    if bench is not None:
+        cpu, date = bench["machine"]["cpu"], bench["measured_at"][:10]
+        speed = f"\nBy `make bench` ({date}, {cpu}):\n\n{must_table(of_speed(bench))}\n"
     partials = saved["partials"]
     weighted = " / ".join(f"{value:.2f}" for value in partials["envelope_db"])
     return f"""By `make evaluate` ({saved["measured_at"][:10]}); what is measured, and the same for other instruments, is in
@@ -170,7 +179,7 @@ Weighted by loudness as in training, the partials' levels are {weighted} dB off 
 
 The same passage by the sampler over the recordings, by this model and by FluidSynth with FluidR3:
 docs/pictures/house-and-recording.png, drawn by `python -m pianofarm_training.evaluation.picture`.
-"""
+{speed}"""
 
 
 def _number(found: Figures, key: str, form: str) -> str:
