@@ -64,10 +64,10 @@ def make_app(settings: Settings) -> Celery:
         broker_transport_options={
             "queue_order_strategy": "priority",
             "priority_steps": [0],
-            # Delivery again after a lost worker is the ledger's business, by a lease of seconds. The broker's own must
-            # stay longer than the longest render, or it would copy messages that are being worked on.
-            "visibility_timeout": 86_400,
-            "unacked_restore_interval": 60,
+            # Delivery again after a lost worker is the ledger's business, by a lease of seconds. The broker's own would copy
+            # messages that are being worked on, costs two transactions a message, and ends the worker where Redis, its disk
+            # full, refuses an acknowledgement. A worker that stops in order gives back what it holds all the same.
+            "ack_emulation": False,
             "socket_timeout": max(30.0, timeout_s),
             "socket_connect_timeout": timeout_s,
             "socket_keepalive": True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -34,6 +35,9 @@ from pianofarm_worker.workshop import Made, Outcome
 
 #: Waits between tries to commit while Redis is away; the last one again and again.
 COMMIT_PAUSES_S = (1.0, 2.0, 4.0, 8.0)
+
+#: Between two renders of a bundle a worker looks whether somebody more urgent waits, but no more often than this.
+LOOK_S = 0.01
 
 #: A worker that cannot do its work leaves it to others for this long.
 MISCONFIGURED_PAUSE_S = 5.0
@@ -83,6 +87,7 @@ def work_through(bench: Bench, body: object) -> None:
         log.warning("message parked", reason=str(error))
         bench.ledger.park(message_text(body), str(error))
         return
+    looked = -math.inf
     while keys:
         if bench.sign.is_up:
             _pass_on(bench, keys)
@@ -98,15 +103,11 @@ def work_through(bench: Bench, body: object) -> None:
             _sit_out(bench)
             return
         # Somebody more urgent waits: the rest of the bundle goes back to the queue.
-        if (
-            claims
-            and keys
-            and not bench.sign.is_up
-            and bench.ledger.higher_waits(claims[0].priority)
-            and _pass_on(bench, keys)
-        ):
-            log.info("bundle yields", renders=len(keys))
-            return
+        if claims and keys and not bench.sign.is_up and time.monotonic() > looked + LOOK_S:
+            if bench.ledger.higher_waits(claims[0].priority) and _pass_on(bench, keys):
+                log.info("bundle yields", renders=len(keys))
+                return
+            looked = time.monotonic()
 
 
 def hand_of(bench: Bench, keys: Sequence[RenderKey]) -> list[RenderKey]:

@@ -6,6 +6,7 @@ looked at before a render starts, so a budget is exceeded by at most one render 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
@@ -19,6 +20,9 @@ from pianofarm_common.ledger.door import Ledger
 from pianofarm_common.ledger.scripts import PREFIX
 from pianofarm_common.renders import RenderKey
 from pianofarm_common.settings import Settings
+
+#: The first budget of a farm counts for its workers after this long at most.
+NONE_FOR_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Budgets:
         self._redis = client
         self._where = address(settings.redis_url.get_secret_value())
         self._ttl_s = settings.ledger_ttl_s
+        self._none_until = 0.0
 
     @classmethod
     def from_settings(cls, ledger: Ledger, settings: Settings) -> Self:
@@ -78,6 +83,7 @@ class Budgets:
             raise BadOption(f"a budget of {limit_s:g} s: give 0 or more; for no limit, remove the budget")
         if not payer.name:
             raise BadOption(f"a budget needs the name of its {payer.kind}")
+        self._none_until = 0.0
         with translated(self._where):
             pipeline = self._redis.pipeline(transaction=True)
             pipeline.hset(payer.record, "limit_ms", round(limit_s * 1000))
@@ -137,8 +143,13 @@ class Budgets:
         return n_cancelled
 
     def _any(self) -> bool:
+        """Whether there are budgets at all. A no is believed for a moment: it is asked for twice a render."""
+        if time.monotonic() < self._none_until:
+            return False
         with translated(self._where):
-            return bool(self._redis.exists(f"{PREFIX}budgets"))
+            found = bool(self._redis.exists(f"{PREFIX}budgets"))
+        self._none_until = 0.0 if found else time.monotonic() + NONE_FOR_S
+        return found
 
     def _payers(self, key: RenderKey) -> dict[str, tuple[Payer, ...]]:
         """For each job that waits for a render, who may have a budget for it."""

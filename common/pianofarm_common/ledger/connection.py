@@ -87,12 +87,12 @@ def translated(where: str) -> Iterator[None]:
     except ReadOnlyError:
         raise ServiceUnavailable(f"Redis at {where} is a read-only replica: wait for the failover, or {CURE}") from None
     except ResponseError as error:
-        if isinstance(error, (BusyLoadingError, ClusterDownError)) or str(error).startswith(
+        # In a pipeline the command comes before what was said to it.
+        said = str(error).rpartition(" caused error: ")[2]
+        if isinstance(error, (BusyLoadingError, ClusterDownError)) or said.startswith(
             ("LOADING", "BUSY", "MISCONF", "CLUSTERDOWN")
         ):
-            raise ServiceUnavailable(
-                f"Redis at {where} cannot serve now ({str(error)[:80]}): wait, or {CURE}"
-            ) from None
+            raise ServiceUnavailable(f"Redis at {where} cannot serve now ({said[:80]}): wait, or {CURE}") from None
         raise
     except (RedisError, OSError) as error:
         raise ServiceUnavailable(f"Redis at {where} does not answer ({type(error).__name__}): {CURE}") from None
