@@ -1,5 +1,6 @@
 """The commands that talk to a farm, against a real Redis, a real object store and a real worker whose piano is a sine."""
 
+import contextlib
 import io
 import itertools
 import json
@@ -16,6 +17,7 @@ from sine_farm import REFUSED, WAITS
 
 from pianofarm import Farm
 from pianofarm.cli import run
+from pianofarm_common.ledger.callbacks import Callbacks
 from pianofarm_common.renders import State
 from pianofarm_common.settings import Settings
 
@@ -151,6 +153,17 @@ def test_names_come_from_standard_input(pianofarm, monkeypatch):
     monkeypatch.setattr(sys, "stdin", Input())
     (submitted,) = pianofarm.json("submit", "-")
     assert [job["name"] for job in submitted["jobs"]] == ["one.mid", "two.mid"]
+
+
+def test_a_webhook_is_noted_for_the_batch_and_one_that_cannot_be_is_refused_before_anything_is_submitted(
+    pianofarm, farm_at_work
+):
+    pianofarm("submit", "scores", "--webhook", "ftp://example.org/hook", code=2)
+    assert "https://HOST/PATH" in pianofarm.err
+    (submitted,) = pianofarm.json("submit", "scores", "--webhook", "https://example.org/hook")
+    with contextlib.closing(Callbacks.from_settings(farm_at_work)) as callbacks:
+        assert callbacks.url(submitted["batch"]) == "https://example.org/hook"
+    pianofarm("watch", submitted["batch"])
 
 
 def test_cancel_ends_a_job_or_a_batch(pianofarm, busy):

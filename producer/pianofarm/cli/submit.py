@@ -50,6 +50,9 @@ def submit(
         float | None,
         typer.Option("--budget", metavar="PRICE", min=0.0, help="Stop this batch when it has cost that much."),
     ] = None,
+    webhook: Annotated[
+        str | None, typer.Option("--webhook", metavar="URL", help="Have this address told of the end of every job.")
+    ] = None,
     json: shared.Json = False,
 ) -> None:
     """Submit renders to the farm. Prints a line per job: its id, its state and its name."""
@@ -59,6 +62,7 @@ def submit(
     from pianofarm.destination import check_writable
     from pianofarm.manifest import expand
     from pianofarm_common.ledger import new_id
+    from pianofarm_common.ledger.callbacks import check_url
 
     given = shared.render_options(
         piano=piano,
@@ -76,6 +80,8 @@ def submit(
     if out is not None:
         # Before anything is submitted: a place that cannot be written to would be found hours later.
         check_writable(out / "audio")
+    if webhook is not None:
+        check_url(webhook)
     batch_id = new_id()
     with Farm.from_env() as farm:
         found = expand(sources, given, farm.settings.midi_max_bytes)
@@ -100,6 +106,8 @@ def submit(
                 raise _with_what_goes_on(error, farm, batch_id) from None
             if not batch.jobs:
                 raise batch.rejected[0].error if len(batch.rejected) == 1 else _all_rejected(batch)
+            if webhook is not None:
+                farm.call_back(batch, webhook)
             _show(batch, as_json=json)
             code = 1 if batch.rejected else 0
             if wait or watch or out:
