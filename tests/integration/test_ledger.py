@@ -247,6 +247,19 @@ def test_a_lease_that_nobody_could_renew_gets_one_more(quick: Ledger) -> None:
     assert (found.keys, quick.render(ticket.key).kills) == ((ticket.key,), 1)
 
 
+def test_a_sweeper_that_is_slow_finds_the_dead_all_the_same(redis_settings: Settings) -> None:
+    slow = redis_settings.model_copy(update={"lease_s": 0.5, "sweep_interval_s": 0.05})
+    with closing(Ledger.from_settings(slow)) as ledger:
+        ticket = submit(ledger)
+        claim(ledger, ticket)
+        # Each time nobody was heard for longer than half a lease: one more lease is given, and not again and again.
+        found = []
+        for _ in range(5):
+            time.sleep(0.6)
+            found += ledger.sweep(FULL)
+        assert [publication.keys for publication in found] == [(ticket.key,)]
+
+
 def test_during_its_wait_a_render_cannot_be_claimed(redis_settings: Settings) -> None:
     slow = Ledger.from_settings(redis_settings.model_copy(update={"backoff_base_s": 3600.0, "backoff_max_s": 3600.0}))
     ticket = submit(slow)

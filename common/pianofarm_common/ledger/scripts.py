@@ -65,6 +65,7 @@ class Scripts:
             "events_max": settings.events_max_length,
             "max_attempts": settings.max_attempts,
             "lease_ms": round(settings.lease_s * 1000),
+            "sweep_ms": round(settings.sweep_interval_s * 1000),
             "host_deaths": settings.host_deaths,
             "host_window_ms": round(settings.host_window_s * 1000),
             "window_ms": round(settings.window_audio_s * 1000),

@@ -348,15 +348,18 @@ local function requeue(r, at, score, kind, et, err)
 end
 
 -- Note that somebody was heard. Where nobody was for half a lease, the network or Redis itself was away, and workers that live could not
--- renew: every lease then has one more lease to be renewed in.
+-- renew: every lease then has one more lease to be renewed in. Once in ten leases at most, or a sweeper that is merely slow would keep the
+-- leases of the dead alive.
 local function hear()
   local heard = tonumber(call('GET', P .. 'heard') or '') or NOW
-  if NOW - heard > A.lease_ms / 2 then call('SET', P .. 'grace', int(NOW + A.lease_ms), 'PX', int(A.lease_ms)) end
+  if NOW - heard > math.max(A.lease_ms / 2, 3 * A.sweep_ms) then
+    call('SET', P .. 'grace', int(NOW + A.lease_ms), 'NX', 'PX', int(10 * A.lease_ms))
+  end
   if NOW - heard > A.lease_ms / 8 or heard >= NOW then call('SET', P .. 'heard', int(NOW)) end
 end
 
 -- True where a lease that is over may be taken away.
-local function graceless() return call('EXISTS', P .. 'grace') == 0 end
+local function graceless() return NOW >= (tonumber(call('GET', P .. 'grace') or '') or 0) end
 
 -- A worker is named NODE@HOST:PROCESS.
 local function host_of(worker) return string.match(worker, '@(.*):%d+$') or string.match(worker, '^(.*):%d+$') or worker end
