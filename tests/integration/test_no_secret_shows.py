@@ -28,6 +28,7 @@ from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
 
 MESSAGE_KEY = "the-key-that-signs-messages-0123456789"
+WEBHOOK_KEY = "the-key-that-signs-webhooks-0123456789"
 FLOWER_LOGIN = "operator:the-flower-password"
 
 
@@ -78,6 +79,7 @@ def scene(s3_settings: Settings, s3_store: S3BlobStore, tmp_path_factory: pytest
         "state_dir": folder / "state",
         "model": "sine",
         "message_keys": SecretStr(MESSAGE_KEY),
+        "webhook_keys": SecretStr(WEBHOOK_KEY),
         "log_level": "DEBUG",
         "sweep_interval_s": 0.2,
     }
@@ -86,7 +88,13 @@ def scene(s3_settings: Settings, s3_store: S3BlobStore, tmp_path_factory: pytest
     }
     make_model(folder / "state")
     passwords = [unquote(urlsplit(url).password or "") for url in urls.values()]
-    secrets = [*passwords, s3_settings.s3_secret_key.get_secret_value(), MESSAGE_KEY, FLOWER_LOGIN.partition(":")[2]]
+    secrets = [
+        *passwords,
+        s3_settings.s3_secret_key.get_secret_value(),
+        MESSAGE_KEY,
+        WEBHOOK_KEY,
+        FLOWER_LOGIN.partition(":")[2],
+    ]
     assert all(len(secret) > 10 for secret in secrets)
     scene = Scene(folder, settings, secrets, free_port())
     farm = SineFarm(settings["worker"], folder)
@@ -109,6 +117,7 @@ def scene(s3_settings: Settings, s3_store: S3BlobStore, tmp_path_factory: pytest
 def test_a_farm_whose_parts_have_users_of_their_own_renders_and_shows_no_secret(scene: Scene) -> None:
     with Farm(scene.settings["producer"]) as farm:
         batch = farm.submit_many([midi(60), midi(64, SILENT), midi(64, REFUSED)])
+        farm.call_back(batch, "http://127.0.0.1:9/hook")  # not public: the sweepers refuse it, and say so
         batch.wait(timeout_s=120)
         statuses = batch.statuses()
         assert [status.state for status in statuses] == [State.DONE, State.FAILED, State.FAILED]
@@ -145,6 +154,9 @@ def test_no_secret_is_in_any_log(scene: Scene) -> None:
     logs = {path.name: path.read_text(errors="replace") for path in scene.folder.rglob("*.log")}
     assert {"worker-0.log", "sweeper-1.log", "flower.log", "redis.log"} <= set(logs)
     assert "render done" in logs["worker-0.log"]
+    wait_until(
+        lambda: (scene.folder / "sweeper-1.log").read_text().count("webhook refused") >= 3, "webhooks are refused"
+    )
     assert {name: scene.shown(text) for name, text in logs.items() if scene.shown(text)} == {}
 
 

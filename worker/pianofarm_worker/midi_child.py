@@ -63,8 +63,9 @@ def close_doors(memory_bytes: int) -> None:
     """From here on: `memory_bytes` more than now, no new file, socket or process, no core dump; signals to groups do not count."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    pages = int(open("/proc/self/statm", encoding="ascii").read().split()[0])  # noqa: SIM115 - the last file it opens
-    _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes)
+    # Where there is no /proc, the system does not keep this limit either (macOS).
+    with contextlib.suppress(FileNotFoundError), open("/proc/self/statm", encoding="ascii") as statm:
+        _lower(resource.RLIMIT_AS, int(statm.read().split()[0]) * resource.getpagesize() + memory_bytes)
     for what in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC):
         _lower(what, 0)
     # Standard input, output and error are open, and stay so.

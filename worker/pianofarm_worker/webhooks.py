@@ -79,6 +79,10 @@ class Teller:
             except PianofarmError as error:
                 pause_s = 5.0
                 log.warning("webhooks wait", error=str(error), retry_in_s=pause_s)
+            except Exception:
+                # A fault of ours with one call must not end all others; the call is due again when its time is over.
+                pause_s = 5.0
+                log.exception("webhooks wait", retry_in_s=pause_s)
 
     def step(self) -> int:
         """Collect what ended and make the calls that are due; returns how much was done. Raises ServiceUnavailable of Redis."""
