@@ -20,6 +20,9 @@ ENGINE_VERSION = "1"
 #: Version of the JSON written by this module: messages, ledger entries and sidecars carry it.
 SCHEMA_VERSION = 1
 
+#: The one form in which values are hashed; `json.dumps` would make an encoder for every render.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
 #: sha256 (64 hex digits) that addresses a render: same key, same bytes.
 RenderKey = NewType("RenderKey", str)
 
@@ -127,9 +130,7 @@ class RenderSpec(BaseModel):
             "options": self.options.model_dump(mode="json"),
             "engine": self.engine,
         }
-        return RenderKey(
-            hashlib.sha256(json.dumps(decides, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-        )
+        return RenderKey(hashlib.sha256(_CANONICAL.encode(decides).encode()).hexdigest())
 
     @property
     def seed(self) -> int:

@@ -155,15 +155,22 @@ class Farm:
         run = _Run(self, model, parse_options(options), parse_priority(priority), owner, batch or new_id())
         remaining = iter(sources)
         uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="pianofarm-upload")
+        sender = ThreadPoolExecutor(1, thread_name_prefix="pianofarm-submit")
         try:
             waiting: list[_Prepared] = []
+            # While Redis enters one chunk the next is prepared here; the last one, often the only one, goes without a thread.
+            sent: Future[None] = Future()
+            sent.set_result(None)
             while chunk := list(islice(remaining, CHUNK)):
                 prepared = [item for source in chunk if (item := run.prepare(source, uploads))]
-                run.send(waiting)
+                sent.result()
+                sent = sender.submit(run.send, waiting) if waiting else sent
                 waiting = prepared
+            sent.result()
             run.send(waiting)
         finally:
             uploads.shutdown(cancel_futures=True)
+            sender.shutdown()
         return Batch(self.services, run.batch, run.jobs, run.rejected)
 
     def job(self, job_id: str) -> Job:
