@@ -2,7 +2,7 @@
 
 Their public modules are pages of `from X import Y as Z` over the whole library, so that importing one function imports all: of
 3,400 modules a render uses a third. Here such a page is read instead of executed, and a name on it imported when it is asked for
-(as a module's `__getattr__` may, PEP 562). A module with anything else in it is executed as ever. No network, no arrays.
+(`__getattr__`). A module with anything else in it is executed as ever. No network, no arrays.
 """
 
 from __future__ import annotations
@@ -60,17 +60,32 @@ class _PageLoader(Loader):
             self._real.exec_module(module)
             return
 
-        def ask(asked: str) -> Any:
-            if asked == "__all__":
-                return [known for known in page if not known.startswith("_")]
-            if asked not in page:
-                raise AttributeError(f"module {name!r} has no attribute {asked!r}")
-            value = _fetch(*page[asked])
-            setattr(module, asked, value)
-            return value
+        module.__dict__["__page__"] = page
+        module.__class__ = _Page
 
-        module.__dict__["__getattr__"] = ask
-        module.__dict__["__dir__"] = lambda: sorted({*module.__dict__, *page})
+
+class _Page(ModuleType):
+    """A module that imports what it names when it is asked for it."""
+
+    def __getattr__(self, asked: str) -> Any:
+        page: dict[str, _Source] = self.__dict__["__page__"]
+        if asked == "__all__":
+            return [known for known in page if not known.startswith("_")]
+        if asked not in page:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {asked!r}")
+        self.__dict__[asked] = _fetch(*page[asked])
+        return self.__dict__[asked]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A submodule, once imported, becomes an attribute: it must not take the place of a function of its name (keras' `rnn`).
+        if isinstance(value, ModuleType):
+            itself = value.__name__, None
+            if self.__dict__["__page__"].get(name, itself) != itself:
+                return
+        super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*self.__dict__, *self.__dict__["__page__"]})
 
 
 def page_of(source: str, name: str) -> dict[str, _Source] | None:
