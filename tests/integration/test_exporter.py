@@ -11,6 +11,7 @@ from services import free_port, wait_until
 from pianofarm_common.errors import BadMidi, ServiceUnavailable
 from pianofarm_common.ledger import Claim, JobRequest, JobTicket, Ledger, WorkerInfo, new_id
 from pianofarm_common.ledger.census import CensusTaker
+from pianofarm_common.ledger.switches import Switches
 from pianofarm_common.renders import PriorityClass, RenderOptions, RenderResult, RenderSpec
 from pianofarm_common.settings import Settings
 from pianofarm_worker import exporter
@@ -89,6 +90,19 @@ def test_waiting_and_leased_audio_are_told_apart_by_class(ledger: Ledger, follow
     assert value(follower, "pianofarm_leased_audio_seconds", class_="bulk") == 30.0
     assert value(follower, "pianofarm_queue_audio_seconds", class_="interactive") == 0.0
     assert value(follower, "pianofarm_ledger_up") == 1
+
+
+def test_a_class_that_is_paused_is_told_from_one_that_waits(follower: Follower, redis_settings: Settings) -> None:
+    switches = Switches.from_settings(redis_settings)
+    switches.turn("pause", "queue", "bulk")
+    switches.turn("drain", "queue", "standard")
+
+    paused = [value(follower, "pianofarm_queue_paused", class_=name) for name in ("interactive", "standard", "bulk")]
+    switches.resume("queue", "bulk")
+    afterwards = value(follower, "pianofarm_queue_paused", class_="bulk")
+    switches.close()
+
+    assert (paused, afterwards) == ([0.0, 0.0, 1.0], 0.0)
 
 
 def test_the_age_of_a_queue_is_that_of_its_oldest_render(

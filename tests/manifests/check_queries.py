@@ -9,8 +9,11 @@ from pathlib import Path
 import yaml
 
 #: Class -> audio-seconds that wait, audio-seconds in hand; an average worker makes 20 a second.
-WORK = {"interactive": (40.0, 60.0), "standard": (0.0, 2400.0), "bulk": (360_000.0, 4000.0)}
+WORK = {"interactive": (40.0, 60.0), "standard": (7200.0, 2400.0), "bulk": (360_000.0, 4000.0)}
 SPEED = 20.0
+
+#: What waits in it is no work: nobody may take it.
+PAUSED = "standard"
 
 
 def main(overlay, folder):
@@ -21,7 +24,8 @@ def main(overlay, folder):
     for item in scaled:
         name = item["metadata"]["name"].removeprefix("worker-")
         rules.append({"record": f"work:{name}", "expr": item["spec"]["triggers"][0]["metadata"]["query"]})
-        expected = sum(WORK[name]) / SPEED
+        waiting, leased = WORK[name]
+        expected = (leased if name == PAUSED else waiting + leased) / SPEED
         samples.append(
             {"expr": f"work:{name}", "eval_time": "2m", "exp_samples": [{"labels": f"work:{name}", "value": expected}]}
         )
@@ -33,6 +37,7 @@ def main(overlay, folder):
         for instance in "ab":
             labels = f'{{class="{name}",instance="{instance}"}}'
             series.append({"series": f"pianofarm_queue_audio_seconds{labels}", "values": f"{waiting}x5 _x60"})
+            series.append({"series": f"pianofarm_queue_paused{labels}", "values": f"{int(name == PAUSED)}x5 _x60"})
             series.append({"series": f"pianofarm_leased_audio_seconds{labels}", "values": f"{leased}x5 _x60"})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "work", "interval": "15s", "rules": rules}]}))

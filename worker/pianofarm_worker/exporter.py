@@ -64,6 +64,7 @@ def _of_classes(census: Census) -> Iterator[Metric]:
         "leased_renders": "Renders in the hands of workers.",
         "leased_audio_seconds": "Audio in them, seconds.",
         "broker_messages": "Messages waiting in the broker; one may hold several renders.",
+        "queue_paused": "1 while the class is paused: what waits is no work.",
     }
     made = {name: GaugeMetricFamily(f"pianofarm_{name}", text, labels=["class"]) for name, text in families.items()}
     for priority in PriorityClass:
@@ -76,6 +77,7 @@ def _of_classes(census: Census) -> Iterator[Metric]:
             ("leased_renders", depth.running_renders),
             ("leased_audio_seconds", depth.running_audio_s),
             ("broker_messages", counted.broker_messages),
+            ("queue_paused", int(counted.is_paused)),
         ):
             made[name].add_metric([str(priority)], value)
     yield from made.values()

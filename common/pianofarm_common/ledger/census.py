@@ -9,6 +9,7 @@ import redis
 
 from pianofarm_common.ledger.connection import address, connect, translated
 from pianofarm_common.ledger.scripts import PREFIX
+from pianofarm_common.ledger.switches import Switch
 from pianofarm_common.ledger.values import Depth
 from pianofarm_common.renders import PriorityClass, RenderKey, State
 from pianofarm_common.settings import Settings
@@ -27,6 +28,7 @@ class ClassCensus:
     depth: Depth
     broker_messages: int  #: waiting in the broker's list; a message may hold several renders
     oldest_s: float  #: time since the submission of the render that waits longest; 0.0 where none waits
+    is_paused: bool = False  #: the whole class, by an operator: what waits is no work for anybody
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,12 @@ class CensusTaker:
             pipeline.llen(f"{PREFIX}parked")
             pipeline.zcard(f"{PREFIX}paused")
             pipeline.hlen(f"{PREFIX}switches")
+            pipeline.hmget(f"{PREFIX}switches", [Switch("pause", "queue", name).field for name in PriorityClass])
             pipeline.hlen(f"{PREFIX}barred")
             pipeline.info("memory")
             pipeline.info("stats")
             pipeline.time()
-            load, *lists, backoff, quarantined, parked, paused, switches, barred, memory, stats, clock = (
+            load, *lists, backoff, quarantined, parked, paused, switches, pauses, barred, memory, stats, clock = (
                 pipeline.execute()
             )
             lengths, published, owners = lists[::3], lists[1::3], lists[2::3]
@@ -93,8 +96,8 @@ class CensusTaker:
             heads = [[*keys, *lane] for keys, lane in zip(published, self._lane_heads(owners), strict=True)]
             oldest = self._oldest_s(heads, now_ms)
         classes = {
-            name: ClassCensus(_depth(load, name), int(length), age)
-            for name, length, age in zip(PriorityClass, lengths, oldest, strict=True)
+            name: ClassCensus(_depth(load, name), int(length), age, pause is not None)
+            for name, length, age, pause in zip(PriorityClass, lengths, oldest, pauses, strict=True)
         }
         return Census(
             now_ms / 1000.0,
