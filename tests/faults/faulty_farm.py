@@ -8,7 +8,7 @@ rendering   in the middle of the render
 rendered    after the render, before anything is stored
 uploading   the audio is stored, its sidecar is not
 stored      everything is stored, nothing is committed
-committed   after the commit, before the message is acknowledged
+committed   after the commit, before the worker goes on
 """
 
 import faulthandler
