@@ -60,13 +60,14 @@ def sound_of(name: str, data: Path, model: Path) -> figures.Figures:
     return figures.sound_figures(instrument, salamander(data), HELD_OUT_LAYERS, data / WORK_DIR)
 
 
-def evaluate(data: Path, model: Path, n_processes: int, *, listening: bool) -> dict[str, Any]:
+def evaluate(data: Path, model: Path, n_processes: int, *, peers: bool, listening: bool) -> dict[str, Any]:
     """Measure everything that can be measured here.
 
     Args:
         data: folder of the recordings.
         model: folder of the house model.
         n_processes: instruments measured at a time.
+        peers: with the other instruments.
         listening: with ViSQOL, Zimtohrli and Transkun, if they are set up.
 
     Raises:
@@ -78,7 +79,7 @@ def evaluate(data: Path, model: Path, n_processes: int, *, listening: bool) -> d
     work_dir = data / WORK_DIR
     work_dir.mkdir(exist_ok=True)
     info = read_model(model)
-    others, missing = instruments.others(work_dir)
+    others, missing = instruments.others(work_dir) if peers else ([], ["other instruments: not asked for"])
     sound = {"sampler": sound_of("sampler", data, model)}
     _say("sampler", began)
     names = ["house", *(other.name for other in others)]
@@ -139,9 +140,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="instruments measured at a time")
     parser.add_argument("--print-only", action="store_true", help="write no page, no card")
+    parser.add_argument("--no-peers", action="store_true", help="without dafx22 and FluidSynth")
     parser.add_argument("--no-listening", action="store_true", help="without ViSQOL, Zimtohrli and Transkun")
     chosen = parser.parse_args(arguments)
-    saved = rounded(evaluate(chosen.data, chosen.model, chosen.processes, listening=not chosen.no_listening))
+    peers, listening = not chosen.no_peers, not chosen.no_listening
+    saved = rounded(evaluate(chosen.data, chosen.model, chosen.processes, peers=peers, listening=listening))
     print("\n\n".join(f"## {name}\n\n{make(saved)}" for name, make in page.TABLES.items()))
     if chosen.print_only:
         return 0
