@@ -77,7 +77,7 @@ def picture(seen: Snapshot, *, expand: bool = True) -> RenderableType:
     for name, counted in seen.census.classes.items():
         depth = counted.depth
         queues.add_row(
-            str(name),
+            f"{name} (paused)" if counted.is_paused else str(name),
             f"{depth.queued_renders:,}",
             duration_text(depth.queued_audio_s),
             duration_text(counted.oldest_s) if depth.queued_renders else "",
