@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from ledger_values import request as request_of
 from ledger_values import result
 
 from pianofarm_common.errors import BadSettings
-from pianofarm_common.ledger import Claim, JobRequest, JobTicket, Ledger, WorkerInfo
+from pianofarm_common.ledger import Claim, JobRequest, JobTicket, Ledger, WorkerInfo, new_id
 from pianofarm_common.ledger.budgets import Budgets, Payer
 from pianofarm_common.ledger.callbacks import Callbacks
 from pianofarm_common.ledger.census import CensusTaker
@@ -137,6 +138,35 @@ def test_a_producer_cannot_commit_nor_do_anything_else_that_is_a_workers(ledgers
     ledgers["worker"].commit(claim.key, claim.token, result(claim.spec))
 
 
+def test_a_producer_does_all_that_is_a_producers(ledgers: dict[str, Ledger]) -> None:
+    producer, worker = ledgers["producer"], ledgers["worker"]
+    number = next(NUMBERS)
+    batch = f"batch-{number}"
+    waits, held = producer.submit_many([request_of(number, batch, PriorityClass.BULK), request()])
+    claim = claimed(ledgers, held)
+    # Somebody more urgent, of another owner, for the one that waits and for the one that is made; then everybody leaves.
+    urgent = replace(request_of(number, batch, PriorityClass.INTERACTIVE), owner="somebody")
+    same = replace(urgent, spec=claim.spec, job_id=new_id())
+    more = producer.submit_many([urgent, same])
+    assert producer.cancel_batch(batch) == 3
+    assert producer.cancel_job(held.job_id) is State.CANCELLED
+    assert worker.heartbeat(claim.key, claim.token)
+    assert {producer.job(ticket.job_id).state for ticket in (waits, held, *more)} == {State.CANCELLED}
+    # A cache hit, and a render that starts anew after it was cancelled.
+    (anew,) = producer.submit_many([replace(urgent, job_id=new_id())])
+    again = claimed(ledgers, anew)
+    worker.commit(again.key, again.token, result(again.spec))
+    (cached,) = producer.submit_many([replace(urgent, job_id=new_id())])
+    assert cached.cached
+
+
+def test_a_producer_cannot_write_by_hand_what_no_script_of_its_writes(clients: dict[str, redis.Redis]) -> None:
+    producer = clients["producer"]
+    for key in ("fence", "parked", "mark", "weights", "barred", "deaths", "budgets", "budget:owner:me", "calltries"):
+        assert refused(lambda key=key: producer.delete(f"{PREFIX}{key}")), key
+        assert refused(lambda key=key: producer.hset(f"{PREFIX}{key}", "x", "1")), key
+
+
 def test_a_worker_cannot_cancel_nor_ask_for_work(ledgers: dict[str, Ledger]) -> None:
     (ticket,) = ledgers["producer"].submit_many([request()])
     worker = ledgers["worker"]
@@ -207,6 +237,8 @@ def test_the_monitor_counts_and_changes_nothing(
     assert ledgers["monitor"].workers() == []
     assert ledgers["monitor"].job(ticket.job_id).state is State.QUEUED
     assert refused(lambda: ledgers["monitor"].cancel_job(ticket.job_id))
+    with pytest.raises(BadSettings, match=r"within a script: have deploy/redis/make_users\.py make"):
+        ledgers["monitor"].register_worker(WorkerInfo("w", "here", 1, "cpu", "none", 0.0))
     monitor = clients["monitor"]
     assert refused(lambda: monitor.hset(f"{PREFIX}render:{ticket.key}", "st", "done"))
     assert refused(lambda: monitor.delete(f"{PREFIX}render:{ticket.key}"))

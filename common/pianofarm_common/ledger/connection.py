@@ -93,6 +93,10 @@ def translated(where: str) -> Iterator[None]:
             ("LOADING", "BUSY", "MISCONF", "CLUSTERDOWN")
         ):
             raise ServiceUnavailable(f"Redis at {where} cannot serve now ({said[:80]}): wait, or {CURE}") from None
+        if "ACL failure in script" in said:
+            raise BadSettings(
+                f"Redis at {where} refuses us within a script: have deploy/redis/make_users.py make the users of this version"
+            ) from None
         raise
     except (RedisError, OSError) as error:
         raise ServiceUnavailable(f"Redis at {where} does not answer ({type(error).__name__}): {CURE}") from None
