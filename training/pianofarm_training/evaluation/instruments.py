@@ -66,7 +66,7 @@ def sampler(samples: SampleSet) -> Instrument:
         "sampler",
         "sampler over the recordings",
         same_piano=True,
-        identity=recordings.hexdigest() + _code("house"),
+        identity=recordings.hexdigest() + _code("house", "score.py", "dampers.py"),
         open=lambda: Sampler(samples, RATE_HZ, max_note_s=12.0).render,
     )
 
@@ -155,12 +155,10 @@ def _stereo(sound: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
     return sound if rate_hz == RATE_HZ else np.asarray(soxr.resample(sound, rate_hz, RATE_HZ, quality="HQ"), np.float32)
 
 
-def _code(room: str) -> str:
-    """Digest of the sources of a room of the synthesizer: a changed engine is another instrument."""
+def _code(room: str, *names: str) -> str:
+    """Digest of the sources of a room of the synthesizer, or of some of them: a changed engine is another instrument."""
     import pianofarm_worker.synth as package
 
-    digest = hashlib.sha256()
     root = Path(package.__path__[0])
-    for path in sorted([*root.glob("*.py"), *(root / room).glob("*.py")]):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    paths = [root / room / name for name in names] or [*sorted(root.glob("*.py")), *sorted((root / room).glob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
