@@ -279,10 +279,8 @@ class Instrument:
         for block in _reblocked(raw):
             n = len(block.q)
             moved = pitch[n_done : n_done + n]
-            amplitudes, power = self._controls.run(
-                block.padded(BLOCK_FRAMES), _padded(moved, BLOCK_FRAMES), factor, offset
-            )
-            yield moved.T, amplitudes[:, :n], np.sqrt(power[:n])
+            amplitudes, power = self._controls.run(block, moved, factor, offset)
+            yield moved.T, amplitudes, np.sqrt(power)
             n_done += n
 
     def _synthesize(

@@ -40,15 +40,6 @@ class RawControls:
         """The first frames only."""
         return RawControls(self.q[:n_frames], self.step[:n_frames], self.sums[:n_frames])
 
-    def padded(self, n_frames: int) -> RawControls:
-        """At least `n_frames` frames, zeros behind."""
-        n_more = n_frames - len(self.q)
-        if n_more <= 0:
-            return self
-        return RawControls(
-            *(np.pad(a, [(0, n_more), *[(0, 0)] * (a.ndim - 1)]) for a in (self.q, self.step, self.sums))
-        )
-
 
 def heard(notes: _Array, pitch: NDArray[np.uint8]) -> _Array:
     """What the networks read of notes [n_frames, n_voices, 2] and prolonged pitches: [n_frames, n_voices, 3], scaled."""
