@@ -166,10 +166,14 @@ def recovery(form: Form, folder: Path, redis: RedisServer) -> Answers:
             for key, render in known.items():
                 if key in waiting and render.attempts > 1 and render.state in (State.RUNNING, State.DONE):
                     took_s.append(time.monotonic() - waiting.pop(key))
+                elif key in waiting and render.state.final:
+                    # It was done a moment before: nothing was to be recovered.
+                    del waiting[key]
+                    n_killed -= 1
                 if render.state.final:
                     live.discard(key)
-            if len(live) < n_busy:
-                live.update(ticket.key for ticket in farm.submit(1, STANDARD, 1500.0))
+            if len(live - waiting.keys()) < n_busy:
+                live.update(ticket.key for ticket in farm.submit(1, STANDARD, 800.0))
             running = [
                 r for key, r in known.items() if r.state is State.RUNNING and r.attempts == 1 and key not in waiting
             ]
@@ -179,7 +183,7 @@ def recovery(form: Form, folder: Path, redis: RedisServer) -> Answers:
                     os.kill(int(victim.worker.rpartition(":")[2]), signal.SIGKILL)
                     waiting[victim.key] = time.monotonic()
                     n_killed += 1
-                next_kill = time.monotonic() + 0.7
+                next_kill = time.monotonic() + 0.6
             time.sleep(0.01)
         if len(took_s) < n_killed:
             raise RuntimeError(f"{n_killed - len(took_s)} renders of killed workers did not come back")
