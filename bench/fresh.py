@@ -40,11 +40,11 @@ def cores() -> list[int]:
 
 
 def pin(chosen: Sequence[int]) -> None:
-    """Pin this process and set how many threads libraries that are imported from now on start."""
+    """Pin this process; NumPy's products get one thread, as in the farm: the engine shares a render among threads of its own."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, chosen)
     for name in _THREAD_VARIABLES:
-        os.environ[name] = str(len(chosen))
+        os.environ[name] = "1"
 
 
 def whereabouts(gate: Callable[[], None]) -> Measured:

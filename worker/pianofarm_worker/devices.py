@@ -90,21 +90,16 @@ def _on_gpu(settings: Settings, number: int, name: str) -> WorkerProcess:
 def _on_cpu(settings: Settings, number: int, usable: list[int]) -> WorkerProcess:
     env, n_threads = {"CUDA_VISIBLE_DEVICES": "-1"}, settings.threads_per_worker
     if n_threads:
-        for name in ("OMP", "OPENBLAS", "MKL", "TF_INTRAOP", "TF_INTEROP"):
-            env[_threads_variable(name)] = str(n_threads)
-        if n_threads == 1:
-            env["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+        env |= {"TF_NUM_INTRAOP_THREADS": str(n_threads), "TF_NUM_INTEROP_THREADS": str(n_threads)}
+        # The engine shares a render among threads of its own. A product of it is too small for a library to share: threads
+        # of OpenBLAS that wait for their part take more of a core than it.
+        env |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        env["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
     argv = _celery(settings, f"cpu{number}")
     if usable:
         mine = usable[number * n_threads : (number + 1) * n_threads]
         argv = [sys.executable, "-m", "pianofarm_worker.devices", ",".join(map(str, mine)), *argv]
     return WorkerProcess(f"cpu{number}", tuple(argv), _common_env() | env)
-
-
-def _threads_variable(library: str) -> str:
-    if library.startswith("TF_"):
-        return f"TF_NUM_{library[3:]}_THREADS"
-    return f"{library}_NUM_THREADS"
 
 
 def _common_env() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,8 @@ def render(
     json: shared.Json = False,
 ) -> None:
     """Render a MIDI file to audio in this process: no farm, no services."""
+    # Before NumPy: its products here are too small to share, and threads that wait for their part take a core each.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from pianofarm.cli.terminal import Meter, duration_text, native_messages_in, print_json, say
     from pianofarm.solo import Request, render_file
     from pianofarm_common.errors import BadOption

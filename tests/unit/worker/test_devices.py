@@ -61,7 +61,7 @@ def test_workers_that_do_not_fill_the_host_are_not_pinned() -> None:
 def test_workers_with_several_threads_get_as_many_cores() -> None:
     workers = worker_commands(Settings(threads_per_worker=2), cpu=2)
     assert [worker.argv[3] for worker in workers] == ["0,1", "2,5"]
-    assert "XLA_FLAGS" not in workers[0].env
+    assert (workers[0].env["TF_NUM_INTRAOP_THREADS"], workers[0].env["OPENBLAS_NUM_THREADS"]) == ("2", "1")
 
 
 def test_a_number_of_cpu_workers_leaves_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:

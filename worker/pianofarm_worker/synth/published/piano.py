@@ -65,7 +65,8 @@ class PublishedPiano(Piano):
         super().__init__(info)
         self.config = _read_config(info)
         self._weights = _read_weights(info, self.config)
-        self._chunk_frames, self._rounded, self._n_threads = chunk_frames, rounded, n_threads
+        self._chunk_frames, self._rounded = chunk_frames, rounded
+        self._n_threads = 1 if has_accelerator() else n_threads  # an accelerator takes all voices at once
         self.batch_size = batch_size or (ACCELERATOR_PLACES if has_accelerator() else 1)
         self._monophonic = MonophonicNetwork(self.config, self._weights, precision)
         self._instruments: dict[int, Instrument] = {}
