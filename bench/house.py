@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import resource
 import time
 from collections.abc import Callable
@@ -18,6 +19,9 @@ _Gate = Callable[[], None]
 
 def speed(midi: str, channels: Literal[1, 2], repeats: int, gate: _Gate) -> Measured:
     """MIDI bytes to wet audio, several times; the first render, which makes the tables of the keys it plays, is told apart."""
+    # What loading costs a process that has its packages: those cost every process the same, whatever it loads (`cold`).
+    for package in ("safetensors.numpy", "pianofarm_worker.synth.house.piano"):
+        importlib.import_module(package)
     began = time.perf_counter()
     piano = loaded(None, "tensorflow", 1)
     load_s = time.perf_counter() - began

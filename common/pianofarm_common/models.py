@@ -22,7 +22,7 @@ CARD_FILE = "README.md"
 PACKAGED_DIR = Path(__file__).parent / "weights"
 
 #: The packaged model that the name "default" stands for.
-DEFAULT_MODEL = "house-1"
+DEFAULT_MODEL = "house-2"
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def test_a_render_is_not_made_while_its_old_objects_are_deleted(ledger: Ledger) 
 
 
 def test_midi_that_is_submitted_again_is_young(settings: Settings, ledger: Ledger, store: S3BlobStore) -> None:
-    with Farm(settings.model_copy(update={"model": "house-1"})) as farm:
+    with Farm(settings.model_copy(update={"model": "house-2"})) as farm:
         job = farm.submit(midi(60))
         name = midi_object(job.status().render.spec.performance_sha256)
         ledger.cancel_job(job.id)

@@ -12,6 +12,14 @@ MEASURED_START, MEASURED_END = "<!-- measured -->", "<!-- /measured -->"
 def model_card(name: str, licence: str, facts: Mapping[str, Any], fit_s: float, machine: str) -> str:
     """The card of a freshly trained model, in Markdown, not measured yet."""
     held_out = ", ".join(str(layer + 1) for layer in facts["held_out_layers"]) or "none"
+    n_passage_steps = facts.get("passage_steps", 0)
+    passages = (
+        f"""Last, {n_passage_steps} steps end to end
+on short passages that the model itself plays in JAX, against the same passages of recordings, with DDSP's multi-scale spectral
+loss."""
+        if n_passage_steps
+        else "There was no last stage on rendered passages."
+    )
     return f"""# {name}
 
 A piano as additive synthesis and shaped noise, its time functions, levels and velocity response learned by small networks.
@@ -23,14 +31,15 @@ A piano as additive synthesis and shaped noise, its time functions, levels and v
 
 ## How it was trained
 
-A first, short run: {facts["gain_steps"]} Adam steps for each gain network, {facts["envelope_steps"]} for each envelope network,
-{facts["joint_steps"]} for those of the partials together; seed {facts["seed"]}; {fit_s / 60:.1f} minutes in all on two shared
-{machine} cores. {facts["parameters"]:,} learned parameters. Layers held out, never seen by the networks: {held_out} of
-{facts["layers"]}, softest first.
+{facts["gain_steps"]} Adam steps for each gain network, {facts["envelope_steps"]} for each envelope network, then
+{facts["joint_steps"]} each, a few times over, for those of the partials together: loud partials first, then all nearly alike
+(loss: Huber in dB on measured partial levels and noise-band levels over time). {passages}
+Seed {facts["seed"]}; {fit_s / 60:.1f} minutes in all, by the clock, on one of two shared {machine} cores.
+{facts["parameters"]:,} learned parameters. Layers held out, never seen by the networks: {held_out} of {facts["layers"]}, softest
+first.
 
-The loss is Huber in dB on measured partial levels and noise-band levels over time. There was no fine-tuning on rendered
-passages. Measured directly rather than trained: where partials lie, their phases at the onset, rise times
-(on every layer or on loud ones, held-out ones among them).
+Measured directly rather than trained: where partials lie, their phases at the onset and rise times (on every layer or on loud
+ones, held-out ones among them); the knock's modes, shared by all keys, and how each key sets them going; the room tone.
 
     make data && make train
 
@@ -44,9 +53,11 @@ Not yet.
 
 - Keys between the recorded ones (two of three) are copies of the nearest recorded key, a semitone away, tuned to their place
   and brought towards the loudness of the next one.
-- Not in the recordings, hence not learned but set by rule: damping by felt, half-pedal, una corda, re-strikes.
+- Not in the recordings, hence not learned but set by rule: damping by felt, half-pedal, una corda, re-strikes, the other
+  strings' answer under the sustain pedal (Lehtonen et al., JASA 122, 2007), the pedal's own noise (made of the release noises).
+- Strings of keys held down silently do not answer; only the sustain pedal frees the others.
 - The room's decay is measured on the release noises; how much of it is added is a choice.
-- Not there yet: sympathetic resonance, pedal noises, a deterministic hammer knock (the onset's knock is shaped noise).
+- A knock is one recorded stroke per key, scaled with velocity. The recordings' rumble below 200 Hz is left out.
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -29,7 +30,11 @@ def adam(
     n_steps: int,
     peak_rate: float,
     report: Callable[[int, float], None],
-    batches: NDArray[np.integer] | None = None,
+    batches: NDArray[np.integer] | Callable[[int], tuple[Any, ...]] | None = None,
+    *,
+    report_every: int = 250,
+    checkpoint: Path | None = None,
+    keep_every: int = 100,
 ) -> Arrays:
     """Minimise with Adam (Kingma and Ba, ICLR 2015), the rate falling along half a cosine, gradients clipped at norm 1.
 
@@ -39,7 +44,10 @@ def adam(
         n_steps: how many.
         peak_rate: highest learning rate.
         report: called with step and loss now and then.
-        batches: [n_steps + 1], the batch of each step.
+        batches: [n_steps + 1], the batch of each step; or what makes a step's batches.
+        report_every: steps.
+        checkpoint: file that a killed run goes on from, with the same steps and batches; removed at the end.
+        keep_every: steps from one checkpoint to the next.
     """
 
     def step(parameters: Arrays, first: Arrays, second: Arrays, number: Any, *batch: Any) -> Any:
@@ -62,14 +70,37 @@ def adam(
     first = {k: jnp.zeros_like(v) for k, v in parameters.items()}
     second = dict(first)
     value = jnp.asarray(0.0)
-    for number in range(1, n_steps + 1):
+    done = 0
+    if checkpoint is not None and checkpoint.is_file():
+        done, (parameters, first, second) = _restore(checkpoint)
+    for number in range(done + 1, n_steps + 1):
+        batch = () if batches is None else batches(number) if callable(batches) else (jnp.asarray(batches[number]),)
         parameters, first, second, value = step_fast(
-            parameters,
-            first,
-            second,
-            jnp.asarray(number, jnp.float32),
-            *(() if batches is None else (jnp.asarray(batches[number]),)),
+            parameters, first, second, jnp.asarray(number, jnp.float32), *batch
         )
-        if number % 250 == 0 or number == n_steps:
+        if checkpoint is not None and number % keep_every == 0:
+            _keep(checkpoint, number, parameters, first, second)
+        if number % report_every == 0 or number == n_steps:
             report(number, float(value))
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
     return parameters
+
+
+def _keep(path: Path, number: int, *states: Arrays) -> None:
+    """Write a checkpoint, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part.npz")
+    arrays = {f"{index}:{name}": np.asarray(v) for index, state in enumerate(states) for name, v in state.items()}
+    np.savez(unfinished, step=number, **arrays)  # type: ignore[arg-type]  # names of arrays, not options
+    unfinished.rename(path)
+
+
+def _restore(path: Path) -> tuple[int, list[Arrays]]:
+    states: list[Arrays] = [{}, {}, {}]
+    with np.load(path) as file:
+        for key in file.files:
+            if ":" in key:
+                index, _, name = key.partition(":")
+                states[int(index)][name] = jnp.asarray(file[key])
+        return int(file["step"]), states

@@ -34,9 +34,13 @@ LOUDNESS_WEIGHT = 0.3
 EVEN_HUBER_DB = 10.0
 
 #: Descents, each from where the one before ended with a fresh learning rate, in which all partials count nearly alike.
-#: In the last one what comes later than half a second counts more: long decays are furthest off.
+#: In the last one every partial gets outputs of its own beside the network's, and what comes later than half a second counts
+#: more: long decays are furthest off.
 EVEN_TURNS = 3
-LATE_S, LATE_WEIGHT = 0.5, 2.5
+LATE_S, LATE_WEIGHT = 0.5, 1.3
+
+#: Length of that last descent, a part of the others': outputs of their own settle fast.
+LAST_TURN_PART = 0.4
 
 #: Weight of a prediction above the bound where nothing was heard.
 BOUND_WEIGHT = 0.3
@@ -108,6 +112,9 @@ def fit(
                 "partial-jointly", partial(_fit_jointly, targets, dict(parameters), known, size, seed + 7, report)
             )
             for turn in range(EVEN_TURNS):
+                if turn == EVEN_TURNS - 1:
+                    n_own = (len(targets.keys), targets.n_indices, network.n_outputs())
+                    parameters["partial.envelope.own"] = np.zeros(n_own, np.float32)
                 again = partial(
                     _fit_jointly, targets, dict(parameters), known, size, seed + 8 + turn, report, evenly=True
                 )
@@ -194,7 +201,6 @@ def _fit_jointly(
     report: Callable[[str], None],
     *,
     evenly: bool = False,
-    late_weight: float = 1.0,
 ) -> Arrays:
     """Train envelopes and gains of partials together on the layers themselves, one layer a step, and on each key's loudness.
 
@@ -212,7 +218,9 @@ def _fit_jointly(
     )
     if evenly:
         weight = np.where(weight > 0, 0.5 + 0.5 * weight, 0.0).astype(np.float32)
-        weight *= np.where(targets.time_s > LATE_S, late_weight, 1.0).astype(np.float32)
+    is_last = f"{kind}.envelope.own" in parameters
+    if is_last:
+        weight *= np.where(targets.time_s > LATE_S, LATE_WEIGHT, 1.0).astype(np.float32)
     bound = np.concatenate([part.bound_db for part in separated])
     unheard = (weight.sum(axis=0) == 0).astype(np.float32) * BOUND_WEIGHT
     scale = np.gradient(np.log(targets.time_s + 0.05)).astype(np.float32)
@@ -240,9 +248,10 @@ def _fit_jointly(
         return cells + LOUDNESS_WEIGHT * huber(loudness_db(predicted) - loudness_db(wanted)).mean()
 
     own = {name: value for name, value in parameters.items() if name.startswith(kind)}
-    order = np.random.default_rng(seed).integers(0, len(targets.velocities), size.joint_steps + 1)
+    n_steps = round(size.joint_steps * (LAST_TURN_PART if is_last else 1.0))
+    order = np.random.default_rng(seed).integers(0, len(targets.velocities), n_steps + 1)
     name = "partial, evenly," if evenly else "partial, jointly,"
-    return adam(loss, own, size.joint_steps, 0.3 * size.learning_rate, partial(_line, report, name), order)
+    return adam(loss, own, n_steps, 0.3 * size.learning_rate, partial(_line, report, name), order)
 
 
 def _layers(targets: Targets) -> range:

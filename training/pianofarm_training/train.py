@@ -34,6 +34,9 @@ OUTPUT_GAIN_DB = -9.0
 #: Energy of the room's answer below the sound itself. Its decay is measured; how much of it to add is a choice.
 ROOM_LEVEL_DB = -16.0
 
+#: Steps of the last stage, on short passages, of the packaged model.
+PASSAGE_STEPS = 60
+
 #: What the room is taken to be where no release noises were recorded: a small studio, T60 in seconds.
 TYPICAL_T60_S = 0.5
 
@@ -61,6 +64,7 @@ def train(
     size: Any = None,
     held_out: tuple[int, ...] = HELD_OUT_LAYERS,
     n_processes: int = 1,
+    passage_steps: int = 0,
 ) -> None:
     """Make a model from recordings.
 
@@ -74,6 +78,7 @@ def train(
         size: of the networks (`initial.Size`); None: the usual one.
         held_out: layers that are not learned from.
         n_processes: keys analysed at a time.
+        passage_steps: of the last stage, on short passages (`finetune`); 0: none.
     """
     layout = Layout()
     started = time.monotonic()
@@ -81,7 +86,7 @@ def train(
     print(f"analysis of {len(samples.files)} recordings: {time.monotonic() - started:.0f} s", flush=True)
     knock = measure(samples, analyses, layout, held_out, work_dir)
     analyses = without_knocks(analyses, knock)
-    measured = knock.parameters | {"hiss.density_db": room_tone_db(analyses)}
+    measured = knock.parameters | {"hiss.density_db": room_tone_db(analyses, layout)}
     t60_s = decay_times_s(samples.releases) if samples.releases else np.full(len(CENTRES_HZ), TYPICAL_T60_S, np.float32)
     room = {"room.t60_s": t60_s, "room.at_hz": np.array(CENTRES_HZ, np.float32)}
     release_db, release_s = release_levels(samples.releases, layout)
@@ -102,6 +107,22 @@ def train(
     )
     print(f"fit: {fit_s:.0f} s", flush=True)
     parameters = learned | tuning_parameters(analyses) | room | measured
+    if passage_steps:
+        from pianofarm_training.finetune import finetune
+
+        trained, passages_s = finetune(
+            samples,
+            parameters,
+            [layer for layer in range(len(samples.velocities)) if layer not in held_out],
+            layout,
+            n_steps=passage_steps,
+            learning_rate=size.learning_rate,
+            seed=seed,
+            stages_dir=work_dir / "stages",
+        )
+        print(f"passages: {passages_s:.0f} s", flush=True)
+        parameters |= trained
+        fit_s += passages_s
     facts = {
         "data": samples.credit,
         "recorded_keys": len(samples.pitches),
@@ -111,6 +132,7 @@ def train(
         "envelope_steps": size.envelope_steps,
         "gain_steps": size.gain_steps,
         "joint_steps": size.joint_steps,
+        "passage_steps": passage_steps,
         "parameters": sum(value.size for value in learned.values()),
     }
     config = {"licence": licence, "output_gain_db": OUTPUT_GAIN_DB, "room_level_db": ROOM_LEVEL_DB, "training": facts}
@@ -126,6 +148,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2, help="keys analysed at a time")
+    parser.add_argument(
+        "--passage-steps", type=int, default=PASSAGE_STEPS, help="steps of the last stage (default: %(default)s)"
+    )
     chosen = parser.parse_args(arguments)
     train(
         salamander(chosen.data),
@@ -135,6 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
         licence="CC-BY-3.0",
         seed=chosen.seed,
         n_processes=chosen.processes,
+        passage_steps=chosen.passage_steps,
     )
     return 0
 

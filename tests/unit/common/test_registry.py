@@ -75,7 +75,7 @@ def test_a_damaged_model_is_not_installed(settings, tmp_path):
 
 
 def test_a_model_that_is_nowhere_is_an_error_that_lists_both_places(settings):
-    with pytest.raises(UnknownModel, match=r"known are default, house-1.*registry: there is mine"):
+    with pytest.raises(UnknownModel, match=r"known are default, house-2.*registry: there is mine"):
         resolve_model("yours", settings.state_dir, Registry.from_settings(settings))
 
 

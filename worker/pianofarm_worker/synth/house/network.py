@@ -158,7 +158,10 @@ def n_gain_splines() -> int:
 
 
 def _network(parameters: Parameters, name: str, rows: Rows, xp: ModuleType) -> Any:
-    """Embeddings of the key, of the index and of the pair, and the frequency -> outputs. [n_rows, n_outputs]"""
+    """Embeddings of the key, of the index and of the pair, and the frequency -> outputs. [n_rows, n_outputs]
+
+    `<name>.own` [n_keys, n_indices, n_outputs], where there is one, is added: twelve numbers a pair hold less than its outputs.
+    """
     octave = xp.log2(rows.frequency_hz / 1000.0 + 0.02)
     features = [
         parameters[f"{name}.key_embedding"][rows.key],
@@ -166,7 +169,9 @@ def _network(parameters: Parameters, name: str, rows: Rows, xp: ModuleType) -> A
         parameters[f"{name}.pair_embedding"][rows.key, rows.index],
         xp.stack([octave / 3, octave**2 / 9, rows.index / 32.0], axis=-1),
     ]
-    return _dense(parameters, name, xp.concatenate(features, axis=-1), xp, lambda x: x / (1 + xp.exp(-x)))
+    out = _dense(parameters, name, xp.concatenate(features, axis=-1), xp, lambda x: x / (1 + xp.exp(-x)))
+    own = parameters.get(f"{name}.own")
+    return out if own is None else out + own[rows.key, rows.index]
 
 
 def _dense(parameters: Parameters, name: str, x: Any, xp: ModuleType, activation: Any) -> Any:

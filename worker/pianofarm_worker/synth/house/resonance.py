@@ -34,8 +34,8 @@ _BEATS_HZ = (0.25, 1.1)
 _GOLDEN = 0.6180339887498949
 
 #: Power of the wash against that of a note's loudest partial; how long it lasts; below which frequency it is even.
-WASH_DB, WASH_S = -37.0, 3.0
-_EVEN_BELOW_HZ, _HIGHEST_HZ = 250.0, 5000.0
+WASH_DB, WASH_S = -31.0, 3.0
+_EVEN_BELOW_HZ, _HIGHEST_HZ = 400.0, 5000.0
 
 #: How fast a resting damper stops the wash, nepers a second.
 WASH_DAMPER_RATE = 12.0
