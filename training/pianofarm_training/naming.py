@@ -6,6 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pianofarm_common.models import ModelInfo
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,28 @@ class Naming:
     name: str
     licence: str
     credit: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a user says about a run on recordings with MIDI."""
+
+    n_steps: int
+    batch_size: int
+    excerpt_s: float
+    checkpoint_every: int
+    seed: int
+    start: ModelInfo | None = None  #: a model to go on from; None: from nothing, or from the default
+
+    def as_json(self) -> dict[str, Any]:
+        """What decides the result, the start apart."""
+        return {
+            "steps": self.n_steps,
+            "batch_size": self.batch_size,
+            "excerpt_s": self.excerpt_s,
+            "checkpoint_every": self.checkpoint_every,
+            "seed": self.seed,
+        }
 
 
 def fingerprint(files: Sequence[Path]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from pianofarm_common.models import CARD_FILE, CONFIG_FILE, ModelInfo, read_model
 from pianofarm_training.card import with_measurements
 from pianofarm_training.initial import Size
+from pianofarm_training.merging import add_instrument, check_can_take, name_instrument
 from pianofarm_training.naming import Naming, fingerprint
 from pianofarm_training.own_card import Effort, own_card
 from pianofarm_training.own_measures import measure_notes
@@ -66,19 +67,27 @@ def train_samples(
     seed: int,
     work_root: Path,
     n_processes: int = 1,
+    instrument: str | None = None,
 ) -> ModelInfo:
     """Learn a house model from checked recordings. A second run of a killed one goes on with the stages that are done.
 
     Args:
         samples: from `checked_samples`.
-        folder: of the model, made by this; nothing is there until all is done.
+        folder: of the model, made by this; nothing is there, or what was there before, until all is done.
         naming: of the model.
         size: of the networks.
         size_name: what the user calls that size.
         seed: of the networks' first weights: the same recordings, size and seed give the same digest on one machine.
         work_root: what stages leave is kept below it, in a folder named after the recordings' contents.
         n_processes: keys analysed at a time.
+        instrument: what to call it among the instruments of the model; where the folder holds a model, it is added to that.
+
+    Raises:
+        BadModel: the folder holds a model that takes no instruments.
     """
+    adds = instrument is not None and (folder / CONFIG_FILE).is_file()
+    if adds:
+        check_can_take(folder)
     began = time.monotonic()
     data_sha256 = fingerprint(list(samples.files.values()))
     work, unfinished = work_root / data_sha256[:16], folder.with_name(f".{folder.name}.unfinished")
@@ -102,7 +111,12 @@ def train_samples(
     measured = measure_notes(unfinished, samples, work, held_out)
     card = own_card(naming.name, naming.licence, samples, facts, Effort(size_name, minutes))
     (unfinished / CARD_FILE).write_text(with_measurements(card, measured))
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    if adds and instrument is not None:
+        merged = add_instrument(folder, unfinished, instrument)
+        shutil.rmtree(unfinished)
+        return merged
+    if instrument is not None:
+        name_instrument(unfinished, instrument)
     if folder.exists():
         shutil.rmtree(folder)
     unfinished.rename(folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from pianofarm_common.errors import BadOption
 from pianofarm_training.initial import Size
@@ -30,9 +30,5 @@ def size_named(name: str, effort: float = 1.0) -> Size:
     if not 0.001 <= effort <= 100:
         raise BadOption(f"--effort {effort:g}: must be 0.001 to 100 times the usual number of steps")
     size = SIZES[name]
-    return replace(
-        size,
-        envelope_steps=max(1, round(size.envelope_steps * effort)),
-        gain_steps=max(1, round(size.gain_steps * effort)),
-        joint_steps=max(1, round(size.joint_steps * effort)),
-    )
+    steps = {f.name: getattr(size, f.name) for f in fields(size) if f.name.endswith("_steps")}
+    return replace(size, **{name: max(1, round(n * effort)) for name, n in steps.items()})

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Train a model on your own recordings (docs/training.md).", no_args_is_help=True)
 
+#: Rate of the house models.
+HOUSE_RATE_HZ = 32_000
+
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The model folder to make.")]
 Name = Annotated[str | None, typer.Option("--name", help="What to call the model; default: the folder's name.")]
 Licence = Annotated[
@@ -35,6 +38,12 @@ def samples(
     ],
     out: Out,
     size: Annotated[str, typer.Option("--size", help="small, base or large.")] = "base",
+    instrument: Annotated[
+        str | None,
+        typer.Option(
+            "--instrument", help="Its name among several in one model; OUT may be a house model, which gets it."
+        ),
+    ] = None,
     name: Name = None,
     licence: Licence = "",
     credit: Credit = "",
@@ -57,7 +66,12 @@ def samples(
     from pianofarm_training.sizes import size_named
 
     chosen, called = size_named(size, effort), _name(name, out)
-    _free(out)
+    if instrument is None:
+        _free(out)
+    elif not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}", instrument):
+        raise BadOption(f"--instrument {instrument!r}: use letters, digits, spaces, '.', '_' and '-', at most 100")
+    elif not (out / "config.json").is_file():
+        _free(out)
     settings = Settings.load()
     try:
         with Meter("listening", 1.0, quiet=json) as meter:
@@ -79,6 +93,7 @@ def samples(
         seed=seed,
         work_root=settings.state_dir / "training",
         n_processes=processes or os.cpu_count() or 1,
+        instrument=instrument,
     )
     _show(model, as_json=json)
 
@@ -97,7 +112,12 @@ def pairs(
         int, typer.Option("--checkpoint-every", min=1, metavar="STEPS", help="How often to write a checkpoint.")
     ] = 500,
     start: Annotated[
-        str | None, typer.Option("--from", metavar="MODEL", help="Go on from this model's weights.")
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Start from this model; default: random weights, for house the default model.",
+        ),
     ] = None,
     name: Name = None,
     licence: Licence = "",
@@ -113,16 +133,18 @@ def pairs(
     from pianofarm_common.settings import Settings
 
     require_training("tensorflow", "keras", "scipy", "soundfile", "soxr", "safetensors")
-    from pianofarm_training.naming import Naming
+    from pianofarm_training.naming import Naming, Recipe
     from pianofarm_training.pair_data import checked_pairs
     from pianofarm_training.problems import BadData
-    from pianofarm_training.published.pair_training import ARCHITECTURES, Recipe, train_pairs
+    from pianofarm_training.published.pair_training import ARCHITECTURES, train_pairs
 
-    if architecture not in ARCHITECTURES:
-        raise BadOption(f"--architecture {architecture}: must be {' or '.join(ARCHITECTURES)}")
+    if architecture != "house" and architecture not in ARCHITECTURES:
+        raise BadOption(f"--architecture {architecture}: must be house, {' or '.join(ARCHITECTURES)}")
+    if architecture == "house":
+        require_training("jax")
     if not 0.1 <= excerpt_s <= 60:
         raise BadOption(f"--excerpt-s {excerpt_s:g}: must be 0.1 to 60 seconds")
-    config, called = ARCHITECTURES[architecture], _name(name, out)
+    config, called = ARCHITECTURES.get(architecture), _name(name, out)
     _free(out)
     settings = Settings.load()
     limits = MidiLimits.from_settings(settings)
@@ -132,7 +154,7 @@ def pairs(
             found = checked_pairs(
                 folder,
                 limits,
-                lowest_rate_hz=config.sample_rate_hz,
+                lowest_rate_hz=config.sample_rate_hz if config else HOUSE_RATE_HZ,
                 shortest_s=excerpt_s,
                 progress=lambda done, of: meter.update(done / of),
             )
@@ -146,16 +168,19 @@ def pairs(
         native_messages_in(settings.state_dir / "logs" / "train.log"),
         Meter("training", steps, counts=True, quiet=json) as meter,
     ):
-        model = train_pairs(
-            found,
-            out,
-            Naming(called, licence, credit),
-            config,
-            Recipe(steps, batch, excerpt_s, checkpoint_every, seed, started_from),
-            limits,
-            settings.state_dir / "training",
-            lambda step, loss: meter.update(step, f"loss {loss:.3f}"),
-        )
+        recipe = Recipe(steps, batch, excerpt_s, checkpoint_every, seed, started_from)
+        naming, work_root = Naming(called, licence, credit), settings.state_dir / "training"
+
+        def report(step: int, loss: float) -> None:
+            meter.update(step, f"loss {loss:.3f}")
+
+        if config is not None:
+            model = train_pairs(found, out, naming, config, recipe, limits, work_root, report)
+        else:
+            from pianofarm_training.house_pair_training import train_house_pairs
+
+            default = started_from or find_model("default", settings.state_dir)
+            model = train_house_pairs(found, out, naming, default, recipe, limits, work_root, report)
     _show(model, as_json=json)
 
 

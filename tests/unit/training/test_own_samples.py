@@ -9,13 +9,17 @@ import pytest
 import soundfile
 
 from pianofarm.cli import run
-from pianofarm_common.errors import NotFound
-from pianofarm_common.models import read_model
+from pianofarm_common.errors import BadModel, BadOption, NotFound
+from pianofarm_common.models import DEFAULT_MODEL, PACKAGED_DIR, read_model
+from pianofarm_common.renders import RenderOptions
+from pianofarm_training.evaluation.materials import one_note
+from pianofarm_training.merging import add_instrument, check_can_take
 from pianofarm_training.own_samples import gather, key_name, missing_and_doubled, sample_set
 from pianofarm_training.own_training import held_out_layers
 from pianofarm_training.sample_checks import check, flat_tops, pitch_error_cents
 from pianofarm_training.sfz import BadMapping, note_number, read_sfz
 from pianofarm_training.tuning import Tuning, count_partials, equal_tempered_hz, typical_inharmonicity
+from pianofarm_worker.synth.house.piano import HousePiano
 
 RATE_HZ = 32_000
 
@@ -228,22 +232,59 @@ def test_the_command_makes_a_model_with_a_card_of_measurements(trained):
     assert "too few to hold one out" in card
 
 
-def test_one_seed_gives_one_digest_and_another_seed_another(trained, piano, tmp_path, monkeypatch):
-    digests = []
+def test_one_seed_gives_one_digest(trained, piano, tmp_path, monkeypatch):
+    """From nothing again: no stage of the first training is taken up."""
     monkeypatch.setenv("PIANOFARM_STATE_DIR", str(tmp_path / "state"))
-    for seed in ("1", "2"):
-        assert (
-            run(train_arguments(piano, tmp_path / seed, "--name", "mine", "--licence", "CC0-1.0", "--seed", seed)) == 0
-        )
-        digests.append(read_model(tmp_path / seed).digest)
-    wanted = json.loads((trained / "config.json").read_text())
+    assert run(train_arguments(piano, tmp_path / "mine", "--licence", "CC0-1.0", "--credit", "Me, at home")) == 0
 
-    assert (
-        json.loads((tmp_path / "1" / "config.json").read_text())["training"]["data_sha256"]
-        == (wanted["training"]["data_sha256"])
-    )
-    assert (tmp_path / "1" / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
-    assert digests[0] != digests[1]
+    assert read_model(tmp_path / "mine").digest == read_model(trained).digest
+
+
+def test_a_second_instrument_goes_into_the_same_model_and_is_chosen_by_number(tmp_path):
+    packaged = PACKAGED_DIR / DEFAULT_MODEL
+    both = shutil.copytree(packaged, tmp_path / "both")
+    for number, name in ((1, "upright"), (2, "toy"), (1, "upright")):
+        other = shutil.copytree(packaged, tmp_path / "other", dirs_exist_ok=True)
+        config = json.loads((packaged / "config.json").read_text())
+        config["output_gain_db"] -= 6 * number
+        (other / "config.json").write_text(json.dumps(config))
+        add_instrument(both, other, name)
+    model, alone = HousePiano(read_model(both)), HousePiano(read_model(packaged))
+    note = one_note(60, 96, 0.3)
+    first, upright, toy = (model.render(note, RenderOptions(piano=p, tail=False), seed=1) for p in (0, 1, 2))
+
+    assert model.info.n_pianos == 3
+    names = [p["name"] for p in json.loads((both / "config.json").read_text())["pianos"]]
+    assert names == [DEFAULT_MODEL, "upright", "toy"]
+    np.testing.assert_array_equal(first.wet, alone.render(note, RenderOptions(tail=False), seed=1).wet)
+    np.testing.assert_allclose(20 * np.log10(np.abs(upright.dry).max() / np.abs(first.dry).max()), -6, atol=0.01)
+    np.testing.assert_allclose(20 * np.log10(np.abs(toy.dry).max() / np.abs(first.dry).max()), -12, atol=0.01)
+    card = (both / "README.md").read_text()
+    assert "| 2 | toy |" in card
+    assert card.count("<!-- instrument upright -->") == 1
+    with pytest.raises(BadOption, match="has 3"):
+        model.render(note, RenderOptions(piano=3), seed=1)
+
+
+def test_an_instrument_is_not_added_to_a_model_of_another_kind(tmp_path):
+    other = shutil.copytree(PACKAGED_DIR / DEFAULT_MODEL, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text()) | {"architecture": "dafx22"}
+    (other / "config.json").write_text(json.dumps(config))
+
+    with pytest.raises(BadModel, match="instruments are added to house models, this is dafx22"):
+        check_can_take(other)
+
+
+def test_the_command_adds_an_instrument(trained, piano, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIANOFARM_STATE_DIR", str(trained.parent / "state"))
+    both = shutil.copytree(trained, tmp_path / "both")
+
+    assert run(train_arguments(piano, both, "--instrument", "the same again", "--licence", "CC-BY-4.0")) == 0
+    model = HousePiano(read_model(both))
+    note = one_note(66, 40, 0.2)
+    sounds = [model.render(note, RenderOptions(piano=p, tail=False), seed=1).wet for p in (0, 1)]
+    np.testing.assert_array_equal(*sounds)
+    assert model.info.licence == "CC0-1.0 AND CC-BY-4.0"
 
 
 def test_bad_data_is_a_table_and_exit_code_2_and_trains_nothing(copy, tmp_path, monkeypatch, capsys):

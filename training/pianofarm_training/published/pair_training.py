@@ -8,39 +8,21 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pianofarm_common.errors import BadModel, BadOption
-from pianofarm_common.midi import MidiLimits, read_performance
+from pianofarm_common.midi import MidiLimits
 from pianofarm_common.models import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, ModelInfo, read_model
-from pianofarm_common.renders import RenderOptions
-from pianofarm_training.distances import log_spectral_distance_db, multi_resolution_distance
 from pianofarm_training.excerpts import ExcerptSource, Piece, prepare
-from pianofarm_training.naming import Naming, fingerprint
+from pianofarm_training.naming import Naming, Recipe, fingerprint
+from pianofarm_training.pair_measures import measure_pairs
 from pianofarm_training.pairs import Pair, pianos
 from pianofarm_worker.synth.published.configs import DAFX22, MAESTRO_V2, PublishedConfig
 
 ARCHITECTURES = {"dafx22": DAFX22, "maestro-v2": MAESTRO_V2}
-
-#: Beginnings of held-out recordings that the card's measurements are made on.
-MEASURED_S = 20.0
-MOST_MEASURED = 5
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What the user may say about a run."""
-
-    n_steps: int
-    batch_size: int
-    excerpt_s: float
-    checkpoint_every: int
-    seed: int
-    start: ModelInfo | None = None  #: a model to go on from; None: from nothing
 
 
 def train_pairs(
@@ -126,7 +108,7 @@ def train_pairs(
     }
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     write_folder(unfinished, naming, config, graph.weights(), facts)
-    measured = _measure(unfinished, pairs, names, limits)
+    measured = measure_pairs(unfinished, pairs, names, limits)
     (unfinished / CARD_FILE).write_text(pair_card(naming, config, facts, outcome, measured, minutes))
     if folder.exists():
         shutil.rmtree(folder)
@@ -151,8 +133,7 @@ def _start_from(start: ModelInfo, config: PublishedConfig, n_pianos: int) -> tup
 
 def _run_id(data_sha256: str, config: PublishedConfig, recipe: Recipe) -> str:
     start = recipe.start.digest if recipe.start else None
-    said = dataclasses.asdict(dataclasses.replace(recipe, start=None))
-    whole = json.dumps([data_sha256, config.to_json(), said, start], sort_keys=True)
+    whole = json.dumps([data_sha256, config.to_json(), recipe.as_json(), start], sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
@@ -187,42 +168,3 @@ def write_folder(
         "training": facts,
     }
     (folder / CONFIG_FILE).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
-
-
-def _measure(folder: Path, pairs: Sequence[Pair], names: Sequence[str], limits: MidiLimits) -> str:
-    """Beginnings of recordings against what the model renders of their MIDI, as Markdown."""
-    import soundfile
-    import soxr
-
-    from pianofarm_worker.synth.published.piano import PublishedPiano
-
-    piano = PublishedPiano(read_model(folder))
-    held_out = [pair for pair in pairs if pair.held_out]
-    chosen = (held_out or list(pairs))[:MOST_MEASURED]
-    rows = []
-    for pair in chosen:
-        with soundfile.SoundFile(pair.audio) as file:
-            recorded = file.read(int(MEASURED_S * file.samplerate), dtype="float32", always_2d=True)[:, 0]
-            rate_hz = file.samplerate
-        theirs = soxr.resample(recorded, rate_hz, piano.info.sample_rate_hz, quality="HQ")
-        options = RenderOptions(
-            piano=names.index(pair.piano), duration_s=len(theirs) / piano.info.sample_rate_hz, tail=False
-        )
-        performance = read_performance(pair.midi.read_bytes(), limits)
-        ours = piano.render(performance, options, seed=1).wet[:, 0]
-        n = min(len(ours), len(theirs))
-        ours, theirs = ours[:n], theirs[:n]
-        level_db = 10 * np.log10(((ours**2).mean() + 1e-15) / ((theirs**2).mean() + 1e-15))
-        ours = ours * np.float32(10 ** (-level_db / 20))
-        distance_db, distance = log_spectral_distance_db(ours, theirs), multi_resolution_distance(ours, theirs)
-        rows.append(f"| {pair.audio.name} | {distance_db:.2f} dB | {distance:.3f} nepers | {level_db:+.1f} dB |")
-    seen = "held out of training" if held_out else "trained on: none was held out"
-    return "\n".join(
-        [
-            f"The first {MEASURED_S:g} s of recordings {seen}, against renders of their MIDI at the same loudness:",
-            "",
-            "| recording | log-spectral distance | multi-resolution distance | level before matching |",
-            "|---|---|---|---|",
-            *rows,
-        ]
-    )

@@ -15,11 +15,11 @@ import soundfile
 from pianofarm.cli import run as run_command
 from pianofarm_common.errors import BadMidi, BadOption, NotFound
 from pianofarm_common.midi import MidiLimits, Performance, read_performance, to_pretty_midi
-from pianofarm_common.models import read_model
+from pianofarm_common.models import DEFAULT_MODEL, PACKAGED_DIR, read_model
 from pianofarm_common.renders import RenderOptions
 from pianofarm_common.settings import Settings
 from pianofarm_training.excerpts import ExcerptSource, prepare
-from pianofarm_training.naming import Naming
+from pianofarm_training.naming import Naming, Recipe
 from pianofarm_training.pair_checks import check_pairs, lag, transposition
 from pianofarm_training.pair_data import checked_pairs
 from pianofarm_training.pairs import find_pairs, pianos
@@ -304,8 +304,6 @@ def test_the_spectral_loss_is_that_of_ddsp(tensorflow, monkeypatch):
 
 
 def recipe(n_steps: int, **changes):
-    from pianofarm_training.published.pair_training import Recipe
-
     return Recipe(**{"n_steps": n_steps, "batch_size": 2, "excerpt_s": 0.4, "checkpoint_every": 3, "seed": 1} | changes)
 
 
@@ -441,3 +439,36 @@ def test_broken_midi_is_what_the_reader_says(copy):
     with pytest.raises(BadMidi):
         read_performance((copy / "take0.mid").read_bytes(), LIMITS)
     assert check(copy)["unreadable"] == {"take0.mid"}
+
+
+# --- the house model, in JAX --------------------------------------------------------------------------------------------------
+
+
+def fit_house(recordings: Path, out: Path, n_steps: int, report=lambda step, loss: None):
+    from pianofarm_training.house_pair_training import train_house_pairs
+
+    found, _ = find_pairs(recordings)
+    start, how = read_model(PACKAGED_DIR / DEFAULT_MODEL), recipe(n_steps, batch_size=1, excerpt_s=0.3)
+    naming = Naming("mine", "CC0-1.0", "Me")
+    return train_house_pairs(found, out, naming, start, how, LIMITS, out.parent / "work", report)
+
+
+@pytest.mark.timeout(900)
+def test_a_house_model_is_fitted_to_recordings_and_a_killed_run_ends_in_the_same_digest(recordings, tmp_path):
+    def die(step: int, loss: float) -> None:
+        if step == 4:
+            raise Killed
+
+    whole = fit_house(recordings, tmp_path / "whole" / "mine", 4)
+    with pytest.raises(Killed):
+        fit_house(recordings, tmp_path / "cut" / "mine", 4, die)
+    steps: list[int] = []
+    cut = fit_house(recordings, tmp_path / "cut" / "mine", 4, lambda step, loss: steps.append(step))
+    card = (whole.path / "README.md").read_text()
+    before, after = card.split("held-out excerpts, before and after: ")[1].split(".\n")[0].split(" -> ")
+
+    assert steps == [4]
+    assert cut.digest == whole.digest
+    assert float(after) < float(before)
+    assert whole.licence == f"{read_model(PACKAGED_DIR / DEFAULT_MODEL).licence} AND CC0-1.0"
+    assert "| take4.wav |" in card

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pianofarm_common.errors import BadModel, BadOption
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import CONFIG_FILE, WEIGHTS_FILE, ModelInfo
 from pianofarm_common.renders import RenderOptions
 from pianofarm_worker.synth.house.engine import Engine
+from pianofarm_worker.synth.house.instruments import parameters_of, settings_of
 from pianofarm_worker.synth.house.room import room_response
 from pianofarm_worker.synth.house.score import Score, make_score
 from pianofarm_worker.synth.house.stream import HouseStream
@@ -20,6 +25,27 @@ from pianofarm_worker.synth.reverb import Convolver
 
 #: With a tail, a render goes on for at most this long after the last key is up.
 LONGEST_TAIL_S = 20.0
+
+
+@dataclass(frozen=True)
+class _Instrument:
+    """One of the model's pianos."""
+
+    tables: KeyTables
+    room: NDArray[np.float32]  #: [n_samples, n_channels]
+    gain: np.float32  #: of all that it plays
+
+    @classmethod
+    def read(cls, parameters: Mapping[str, NDArray[np.float32]], config: Mapping[str, Any], n_channels: int) -> Self:
+        tables = KeyTables(parameters, config)
+        room = room_response(
+            parameters["room.t60_s"],
+            parameters["room.at_hz"],
+            float(config["room_level_db"]),
+            tables.layout,
+            n_channels,
+        )
+        return cls(tables, room, np.float32(10 ** (float(config["output_gain_db"]) / 20)))
 
 
 class HousePiano(Piano):
@@ -37,17 +63,14 @@ class HousePiano(Piano):
 
         try:
             config = json.loads((info.path / CONFIG_FILE).read_text())
-            self.output_gain = np.float32(10 ** (float(config["output_gain_db"]) / 20))
             parameters = load_file(info.path / WEIGHTS_FILE)
-            self._tables = KeyTables(parameters, config)
-            self._room = room_response(
-                parameters["room.t60_s"],
-                parameters["room.at_hz"],
-                float(config["room_level_db"]),
-                self._tables.layout,
-                info.channels,
-            )
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            self._instruments = [
+                _Instrument.read(parameters_of(parameters, number), settings_of(config, number), info.channels)
+                for number in range(info.n_pianos)
+            ]
+            self._tables = self._instruments[info.default_piano].tables
+            self.output_gain = self._instruments[info.default_piano].gain
+        except (OSError, ValueError, KeyError, IndexError, TypeError, SafetensorError) as error:
             raise BadModel(
                 f"{info.path}: {type(error).__name__} {error}: not a house model, or a damaged one"
             ) from None
@@ -59,17 +82,18 @@ class HousePiano(Piano):
 
         There is nothing to warm up: `warm_up_s` changes nothing.
         """
-        score = self._score(performance, options)
+        played_on = self._instrument(options.piano)
+        score = make_score(performance, options.duration_s)
         n_channels = options.channels or self.info.channels
-        engine = Engine(self._tables, score, seed=seed, n_channels=n_channels)
+        engine = Engine(played_on.tables, score, seed=seed, n_channels=n_channels)
         n_played = self._n_samples(engine, score, tail=options.tail)
-        n_samples = n_played + (len(self._room) - 1 if options.tail and n_played else 0)
+        n_samples = n_played + (len(played_on.room) - 1 if options.tail and n_played else 0)
         dry = np.zeros((n_samples, n_channels), np.float32)
         wet = np.zeros((n_samples, n_channels), np.float32)
-        room = Convolver(self._room[:, :n_channels])
+        room = Convolver(played_on.room[:, :n_channels])
         played = heard = 0
         for block in engine.blocks(n_played):
-            np.multiply(block, self.output_gain, out=dry[played : played + len(block)])
+            np.multiply(block, played_on.gain, out=dry[played : played + len(block)])
             reflected = room.push(dry[played : played + len(block)])
             wet[heard : heard + len(reflected)] = reflected
             played, heard = played + len(block), heard + len(reflected)
@@ -87,16 +111,14 @@ class HousePiano(Piano):
 
     def stream(self, *, piano: int | None = None, block_ms: int = 8, seed: int = 0) -> HouseStream:
         """Play it live; see `Piano.stream`. The first stream makes the tables of all keys: 3 s, 150 MB."""
-        self._check_piano(piano)
-        return HouseStream(self._tables, self._room, self.output_gain, block_ms=block_ms, seed=seed)
+        live = self._instrument(piano)
+        return HouseStream(live.tables, live.room, live.gain, block_ms=block_ms, seed=seed)
 
-    def _score(self, performance: Performance, options: RenderOptions) -> Score:
-        self._check_piano(options.piano)
-        return make_score(performance, options.duration_s)
-
-    def _check_piano(self, piano: int | None) -> None:
-        if piano is not None and not 0 <= piano < self.info.n_pianos:
-            raise BadOption(f"piano={piano}: {self.info.name} has {self.info.n_pianos} (0..{self.info.n_pianos - 1})")
+    def _instrument(self, piano: int | None) -> _Instrument:
+        chosen = self.info.default_piano if piano is None else piano
+        if not 0 <= chosen < self.info.n_pianos:
+            raise BadOption(f"piano={chosen}: {self.info.name} has {self.info.n_pianos} (0..{self.info.n_pianos - 1})")
+        return self._instruments[chosen]
 
     def _n_samples(self, engine: Engine, score: Score, *, tail: bool) -> int:
         rate_hz = self.info.sample_rate_hz
