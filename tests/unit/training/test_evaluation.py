@@ -327,9 +327,9 @@ def test_every_table_can_be_written_and_an_unknown_one_is_refused(saved):
     assert "old" not in filled
     assert "a font" in filled
     assert page.fill(filled, saved) == filled
-    bench = {"machine": {"cpu": "a processor"}, "measured_at": "2000-01-01T00:00:00", "results": {}}
+    bench = {"machine": {"cpu": "a processor", "commit": "c0ffee"}, "measured_at": "2000-01-01T00:00:00", "results": {}}
     assert "MISSED" in page.card(saved)
-    assert "a processor" in page.card(saved, bench)
+    assert "a processor, the default model of commit c0ffee" in page.card(saved, bench)
     with pytest.raises(ValueError, match="nonsense"):
         page.fill("<!-- table: nonsense -->\n\n<!-- end -->", saved)
 

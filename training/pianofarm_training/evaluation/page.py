@@ -164,8 +164,9 @@ def card(saved: Saved, bench: Saved | None = None) -> str:
     """
     speed = ""
     if bench is not None:
-        cpu, date = bench["machine"]["cpu"], bench["measured_at"][:10]
-        speed = f"\nBy `make bench` ({date}, {cpu}):\n\n{must_table(of_speed(bench))}\n"
+        cpu, date, commit = bench["machine"]["cpu"], bench["measured_at"][:10], bench["machine"]["commit"]
+        run = f"{date}, {cpu}, the default model of commit {commit}"
+        speed = f"\nBy `make bench` ({run}):\n\n{must_table(of_speed(bench))}\n"
     partials = saved["partials"]
     weighted = " / ".join(f"{value:.2f}" for value in partials["envelope_db"])
     return f"""By `make evaluate` ({saved["measured_at"][:10]}); what is measured, and the same for other instruments, is in
