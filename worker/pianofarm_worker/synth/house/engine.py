@@ -159,6 +159,7 @@ class Engine:
         noise_high = max(noise_low, min(voice.n_noise, self._noise.n_frames_before(end) - first_frame))
         kept_from = min(low, noise_low // NOISE_FRAMES)
         kept = self._kept(voice, kept_from, max(high + 1, -(-noise_high // NOISE_FRAMES)))
+        openness = self._openness(voice, low, high) if high > low else None
         at = low
         while at < high:
             if at % ROWS == 0:
@@ -166,7 +167,9 @@ class Engine:
             until = min(at - at % ROWS + ROWS, high)
             if voice.n_audible:
                 part = None if kept is None else kept[at - kept_from : until + 1 - kept_from, None]
-                self._add(voice, at, until, self._answered(voice, at, until, part), into, start)
+                if openness is not None:
+                    part = _answered(voice, at, openness[at - low : until + 1 - low], part)
+                self._add(voice, at, until, part, into, start)
             at = until
         if noise_high > noise_low:
             power = voice.table.noise[: self._n_channels, noise_low:noise_high] * voice.noise_gain
@@ -178,21 +181,10 @@ class Engine:
         self._add_knock(voice, end, into[0], start)
         self._add_wash(voice, end)
 
-    def _answered(self, voice: _Voice, low: int, high: int, kept: Float32Array | None) -> Float32Array | None:
-        """What is left of frames low..high, with what the other strings add to each partial; None for all of it, and no more.
-
-        [n_frames, 1] or [n_frames, n_audible]; `kept` is [n_frames, 1].
-        """
-        frames = np.arange(low, high + 1)
-        openness = self._score.openness(voice.note, (voice.onset + (frames - 1) * self._hop) / self._rate_hz)
-        if openness is None:
-            return kept
-        table = voice.table.answer[:, : voice.n_audible]
-        stride = np.minimum(frames // STRIDE, len(table) - 2)
-        part = ((frames - stride * STRIDE) / np.float32(STRIDE)).astype(np.float32)[:, None]
-        before = table[stride]
-        factor: Float32Array = (before + part * (table[stride + 1] - before)) * openness[:, None] + np.float32(1)
-        return factor if kept is None else factor * kept
+    def _openness(self, voice: _Voice, low: int, high: int) -> Float32Array | None:
+        """How far the other strings answer at frames low..high; None where they do not."""
+        time_s = (voice.onset + np.arange(low - 1, high) * self._hop) / self._rate_hz
+        return self._score.openness(voice.note, time_s)
 
     def _add_knock(self, voice: _Voice, end: int, forwards: Float32Array, start: int) -> None:
         """The knock's part of a block."""
@@ -318,3 +310,19 @@ class Engine:
             return None
         time_s = (voice.onset + np.arange(low - 1, high - 1) * self._hop) / self._rate_hz
         return np.exp(-self._score.damping(voice.note, time_s)).astype(np.float32)
+
+
+def _answered(voice: _Voice, low: int, openness: Float32Array, kept: Float32Array | None) -> Float32Array | None:
+    """What is left of frames from `low` on, with what the other strings add to each partial; None for all of it, and no more.
+
+    [n_frames, 1] or [n_frames, n_audible]; `openness` is [n_frames], `kept` [n_frames, 1].
+    """
+    if not openness.any():
+        return kept
+    table = voice.table.answer[:, : voice.n_audible]
+    frames = np.arange(low, low + len(openness))
+    stride = np.minimum(frames // STRIDE, len(table) - 2)
+    part = ((frames - stride * STRIDE) / np.float32(STRIDE)).astype(np.float32)[:, None]
+    before = table[stride]
+    factor: Float32Array = (before + part * (table[stride + 1] - before)) * openness[:, None] + np.float32(1)
+    return factor if kept is None else factor * kept

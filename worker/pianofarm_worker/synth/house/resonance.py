@@ -95,8 +95,8 @@ def openness(
         contact_s: [n_times], integral of the pedal's contact (`dampers.Contact`) up to each time.
         earlier_s: [n_times], the same up to `ANSWER_S` before, or up to the onset where that is later.
     """
-    length_s = np.clip(time_s - since_s, 0.0, ANSWER_S)
-    return np.asarray(np.clip(length_s - np.maximum(contact_s - earlier_s, 0.0), 0.0, ANSWER_S) / ANSWER_S, np.float32)
+    open_s = np.minimum(time_s - since_s, ANSWER_S) - np.maximum(contact_s - earlier_s, 0.0)
+    return np.asarray(np.minimum(np.maximum(open_s, 0.0), ANSWER_S) / ANSWER_S, np.float32)
 
 
 def wash(layout: Layout) -> Float32Array:

@@ -64,10 +64,10 @@ class Score:
             return None
         onset_s = self.onset_s[note]
         earlier_s = np.maximum(time_s - ANSWER_S, onset_s)
-        contact_s = self.sustain.at(np.array([earlier_s[0], time_s[-1]]))
-        if contact_s[1] - contact_s[0] >= time_s[-1] - earlier_s[0] - 1e-9:
+        contact_s, sooner_s = self.sustain.at(time_s), self.sustain.at(earlier_s)
+        if contact_s[-1] - sooner_s[0] >= time_s[-1] - earlier_s[0] - 1e-9:
             return None
-        return openness(time_s, onset_s, self.sustain.at(time_s), self.sustain.at(earlier_s))
+        return openness(time_s, onset_s, contact_s, sooner_s)
 
     def is_free(self, note: int, time_s: float) -> bool:
         """True where neither felt nor hammer has touched a note's strings by this time."""
