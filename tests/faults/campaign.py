@@ -304,6 +304,8 @@ class FaultyFarm:
     def scenario(self) -> Iterator["Scenario"]:
         """A history of its own on this farm; what is armed and not met ends with it."""
         faults = Faults(self.folder / "plan", History(self.folder / "history"))
+        past = {entry["key"] for entry in read(self.folder / "history") if entry["kind"] == "submitted"}
+        faults.pass_by(past)
         since_ns = time.monotonic_ns()
         with Farm(self.settings) as farm:
             scenario = Scenario(self, farm, faults, since_ns)

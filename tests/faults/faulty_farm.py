@@ -11,6 +11,7 @@ stored      everything is stored, nothing is committed
 committed   after the commit, before the worker goes on
 """
 
+import contextlib
 import faulthandler
 import importlib.util
 import os
@@ -52,6 +53,13 @@ class Faults:
         part.write_text(action)
         part.rename(self.folder / point)
 
+    def pass_by(self, keys: set[str]) -> None:
+        """Called by the test: these renders are of the past, and what still happens to them meets no fault."""
+        self.folder.mkdir(exist_ok=True)
+        part = self.folder / ".part-past"
+        part.write_text("\n".join(keys))
+        part.rename(self.folder / ".past")
+
     def disarm(self) -> None:
         """Called by the test: everybody may go on."""
         for file in self.folder.glob("*"):
@@ -72,6 +80,9 @@ class Faults:
         if os.environ.get("FAULTS_PACE_S") and point == "rendering":
             time.sleep(float(os.environ["FAULTS_PACE_S"]))
         taken = self.folder / f"{point}.taken.{os.getpid()}"
+        with contextlib.suppress(FileNotFoundError):
+            if key in (self.folder / ".past").read_text().splitlines():
+                return
         try:
             (self.folder / point).rename(taken)
         except FileNotFoundError:
