@@ -319,10 +319,6 @@ def _answered(voice: _Voice, low: int, openness: Float32Array, kept: Float32Arra
     """
     if not openness.any():
         return kept
-    table = voice.table.answer[:, : voice.n_audible]
-    frames = np.arange(low, low + len(openness))
-    stride = np.minimum(frames // STRIDE, len(table) - 2)
-    part = ((frames - stride * STRIDE) / np.float32(STRIDE)).astype(np.float32)[:, None]
-    before = table[stride]
-    factor: Float32Array = (before + part * (table[stride + 1] - before)) * openness[:, None] + np.float32(1)
+    factor: Float32Array = voice.table.answer[low : low + len(openness), : voice.n_audible] * openness[:, None]
+    factor += np.float32(1)
     return factor if kept is None else factor * kept

@@ -62,16 +62,17 @@ def coupling(
     return np.asarray(np.minimum(1.0, np.sqrt((weight**2).sum(axis=1))), np.float32)
 
 
-def answer(later_db: Float32Array, strength: Float32Array, stride_s: float) -> Float32Array:
+def answer(later_db: Float32Array, strength: Float32Array, stride: int, hop_s: float) -> Float32Array:
     """The other strings' part of a note's partials while the pedal is down, as a factor of the partials themselves.
 
     Args:
         later_db: [n_strides, n_partials], the partials' levels, falling.
         strength: [n_partials], see `coupling`.
-        stride_s: seconds from one stride to the next.
+        stride: frames from one level to the next.
+        hop_s: seconds from one frame to the next.
 
     Returns:
-        [n_strides + 1, n_partials], below 0 where the two are out of phase; straight lines in between are fine enough.
+        [n_strides * stride + 1, n_partials], a row a frame; below 0 where the two are out of phase.
     """
     fallen_db = np.concatenate([later_db[:1] - later_db, later_db[:1] - later_db[-1:]])
     level_db = np.minimum(ANSWER_DB + SLOWER_PART * fallen_db, LOUDEST_DB)
@@ -79,9 +80,12 @@ def answer(later_db: Float32Array, strength: Float32Array, stride_s: float) -> F
     spread = (np.arange(1, n + 1) * _GOLDEN) % 1.0
     beats_hz = _BEATS_HZ[0] + (_BEATS_HZ[1] - _BEATS_HZ[0]) * spread
     phase = 2 * np.pi * ((7 * spread) % 1.0)
-    turn = np.cos(2 * np.pi * beats_hz * stride_s * np.arange(n_strides)[:, None] + phase)
+    turn = np.cos(2 * np.pi * beats_hz * (stride * hop_s) * np.arange(n_strides)[:, None] + phase)
     # More in phase than out of it: a partial that is driven by another one does not first cancel it.
-    return np.asarray(strength * 10 ** (level_db / 20) * (0.5 + 0.5 * turn + 0.3 * turn**3), np.float32)
+    at_strides = (strength * 10 ** (level_db / 20) * (0.5 + 0.5 * turn + 0.3 * turn**3)).astype(np.float32)
+    part = (np.arange(stride, dtype=np.float32) / stride)[:, None]
+    between = at_strides[:-1, None] + part * np.diff(at_strides, axis=0)[:, None]
+    return np.concatenate([between.reshape(-1, n), at_strides[-1:]])
 
 
 def openness(

@@ -280,12 +280,7 @@ class HouseStream(Stream):
 
 def _answered(table: KeyTable, hop: int, n: int, was_open: float, is_open: float) -> Float32Array:
     """What the other strings make of a note's first n partials at a frame and the next one. [2, n]"""
-    frames = np.array([hop, hop + 1])
-    stride = np.minimum(frames // STRIDE, len(table.answer) - 2)
-    part = ((frames - stride * STRIDE) / np.float32(STRIDE)).astype(np.float32)[:, None]
-    before = table.answer[stride, :n]
-    answer = before + part * (table.answer[stride + 1, :n] - before)
-    return np.asarray(answer * np.array([[was_open], [is_open]], np.float32) + np.float32(1))
+    return np.asarray(table.answer[hop : hop + 2, :n] * np.array([[was_open], [is_open]], np.float32) + np.float32(1))
 
 
 def _is_over(voice: _Voice) -> bool:

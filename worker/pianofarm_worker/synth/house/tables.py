@@ -189,7 +189,6 @@ class KeyTables:
         gain = heard.gain[:, :n] * np.float32(10 ** (louder_db / 20))
         noise_gain = heard.noise_gain * np.float32(10 ** (louder_db / 10))
         strength = coupling(pitch, frequency_hz, *(np.asarray(curve, float) for curve in self._curves))
-        stride_s = STRIDE * layout.hop / layout.sample_rate_hz
         turned = advance(heard.amplitude[:, :, :n], frequency_hz, layout.sample_rate_hz, layout.hop)
         return KeyTable(
             frequency_hz=frequency_hz,
@@ -201,7 +200,7 @@ class KeyTables:
             rise=layout.rise(float(self._parameters["tuning.rise_s"][key])),
             noise=heard.noise,
             noise_gain=noise_gain,
-            answer=answer(heard.later_db[:, :n], strength, stride_s),
+            answer=answer(heard.later_db[:, :n], strength, STRIDE, layout.hop / layout.sample_rate_hz),
             knock=self._knocks.of(key),
             knock_gain=self._knocks.gain * np.float32(10 ** (louder_db / 20)),
             silence_db=SILENCE_DB - 20 * np.log10(gain + np.float32(1e-9)),
