@@ -16,6 +16,7 @@ from kombu import Queue
 from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
+from pianofarm_common.broker import TRANSPORT
 from pianofarm_common.errors import Permanent, ServiceUnavailable
 from pianofarm_common.ledger.connection import address
 from pianofarm_common.ledger.values import JobTicket
@@ -50,6 +51,7 @@ def make_app(settings: Settings) -> Celery:
     timeout_s = settings.redis_timeout_s
     app.conf.update(
         broker_url=settings.redis_url.get_secret_value(),
+        broker_transport=TRANSPORT,
         # JSON only: a pickle in the broker would be code from whoever can reach it.
         accept_content=["json"],
         task_serializer="json",

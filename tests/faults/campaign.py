@@ -419,6 +419,8 @@ def play(farm: FaultyFarm, point: str, trouble: str, *, outage_s: float) -> list
         elif action == "wait":
             _trouble_around(scenario, point, trouble, pid, outage_s)
         problems = scenario.finish()
+        if trouble not in ("kill worker", "sweeper killed"):
+            assert all(worker.process.alive for worker in farm.workers), "workers outlive what happens around them"
         if action == "memory":
             assert Path(f"/proc/{pid}").exists(), "a worker out of memory goes on"
         # Where there was still something to store, the trouble was met to its end.

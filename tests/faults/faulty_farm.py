@@ -17,6 +17,7 @@ import importlib.util
 import os
 import resource
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -101,7 +102,8 @@ def _kill_all(_: Path) -> None:
 
 
 def _stop(_: Path) -> None:
-    os.kill(os.getpid(), signal.SIGSTOP)
+    # To this thread: sent to the process another thread may take it, and this one would go on for milliseconds, and commit.
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
 def _wait(taken: Path) -> None:
