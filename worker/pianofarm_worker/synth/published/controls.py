@@ -105,7 +105,8 @@ class Controls:
     def _make_positive(self, x: _Array) -> None:
         """`_positive` in place."""
         x *= np.float32(-self._gain)
-        with np.errstate(over="ignore"):  # far below nothing: the exponential of it is infinite, the result the threshold
+        # Far below nothing the exponential is infinite and the result the threshold.
+        with np.errstate(over="ignore"):
             np.exp(x, out=x)
         x += np.float32(1.0)
         np.log(x, out=x)
