@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 from redis.exceptions import ClusterDownError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -26,10 +27,15 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # kombu has no types
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
-    """Name it in `broker_transport`."""
+    """kombu's transport with channels of that kind."""
 
     Channel = Channel
 
 
-#: Its name for Celery's settings.
-TRANSPORT = f"{__name__}:{Transport.__name__}"
+def install() -> None:
+    """Have kombu take this transport for redis:// and rediss:// from now on.
+
+    Under its names, not by `broker_transport`: an address then begins with the name of a class, and Flower knows no such broker.
+    """
+    name = f"{__name__}:{Transport.__name__}"
+    TRANSPORT_ALIASES.update({"redis": name, "rediss": name})

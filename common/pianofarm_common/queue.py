@@ -16,7 +16,7 @@ from kombu import Queue
 from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
-from pianofarm_common.broker import TRANSPORT
+from pianofarm_common import broker
 from pianofarm_common.errors import Permanent, ServiceUnavailable
 from pianofarm_common.ledger.connection import address
 from pianofarm_common.ledger.values import JobTicket
@@ -47,11 +47,11 @@ def make_app(settings: Settings) -> Celery:
 
     The options answer known failures of Celery on Redis: docs/decisions/0006-the-ledger-delivers-the-broker-only-wakes.md.
     """
+    broker.install()
     app = Celery("pianofarm", set_as_current=False)
     timeout_s = settings.redis_timeout_s
     app.conf.update(
         broker_url=settings.redis_url.get_secret_value(),
-        broker_transport=TRANSPORT,
         # JSON only: a pickle in the broker would be code from whoever can reach it.
         accept_content=["json"],
         task_serializer="json",

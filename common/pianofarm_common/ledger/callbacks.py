@@ -102,8 +102,9 @@ class Callbacks:
     def collect(self) -> int:
         """Take the events since the last call, of whoever called, and note the jobs that ended; returns how many are to be told."""
         with translated(self._where):
+            # From the first event that is left: a job may have ended after its batch asked and before any sweeper came.
             with suppress(ResponseError):  # it is there already
-                self._redis.xgroup_create(f"{PREFIX}events", GROUP, id="$", mkstream=True)
+                self._redis.xgroup_create(f"{PREFIX}events", GROUP, id="0", mkstream=True)
             stale: Any = self._redis.xautoclaim(f"{PREFIX}events", GROUP, self._name, STALE_MS, count=EVENTS)
             fresh: Any = self._redis.xreadgroup(GROUP, self._name, {f"{PREFIX}events": ">"}, count=EVENTS)
             events = [*stale[1], *(entry for _, entries in fresh or [] for entry in entries)]
