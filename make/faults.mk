@@ -8,7 +8,7 @@ faults: $(VENV)/.dev  ## every fault at every point of a render's life, with rea
 
 .PHONY: soak
 soak: $(VENV)/.dev  ## 20,000 tiny renders with a kill every few seconds, and the counts (SEED=1, RENDERS=20000)
-	@$(BIN)/python tests/faults/soak.py --seed $(SEED) --renders $(RENDERS) --folder $(STATE)/soak
+	@$(BIN)/python tests/faults/soak.py --seed $(SEED) --renders $(RENDERS) --folder $(STATE)/soak --publish
 
 .PHONY: load
 load: $(VENV)/.dev  ## the farm's own cost: pace, latency, recovery under load, with and without AOF and TLS (8 min)

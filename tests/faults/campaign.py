@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import redis
-from checker import check
+from checker import check, count
+from clock import Clock
 from farm import environment, make_model, midi
 from faulty_farm import MUTATION, Faults, sine_piano
 from history import History, read
@@ -60,12 +61,24 @@ TROUBLES = (
     "sweeper killed",
 )
 
+#: Those of a farm with clocks of its own.
+CLOCK_TROUBLES = (
+    "redis clock forward",
+    "redis clock back",
+    "redis clock back, worker killed",
+    "worker clocks forward",
+    "worker clocks back",
+)
+
+#: How far clocks jump; a lease is two seconds here.
+JUMP_S = 3600
+
 
 class RedisServer:
-    """A Redis of its own, with an append-only file, whose disk can be full."""
+    """A Redis of its own, with an append-only file, whose disk can be full and whose clock, where it has one, can be set."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, clock: Clock | None = None) -> None:
+        self.folder, self.clock = folder, clock
         self.folder.mkdir(parents=True)
         self.port = free_port()
         self.process: Process | None = None
@@ -77,7 +90,7 @@ class RedisServer:
         options += ["--dir", str(self.folder), "--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]
         # A file that may not grow is an error of write() then, as a full disk is, and not the end of the process.
         argv = ["env", "--ignore-signal=XFSZ", str(get_binary_path()), *options, *more]
-        self.process = Process(argv, self.folder / "redis.log")
+        self.process = Process(argv, self.folder / "redis.log", self.clock.environ if self.clock else None)
         wait_until(accepts(self.port), "redis", process=self.process)
 
         def answers() -> bool:
@@ -117,10 +130,11 @@ class Worker:
 class FaultyFarm:
     """Redis, storage, two workers, a sweeper and a producer: processes, with a proxy between any two that talk."""
 
-    def __init__(self, folder: Path, *, seed: int = 1, **environ: str) -> None:
+    def __init__(self, folder: Path, *, seed: int = 1, clocks: bool = False, **environ: str) -> None:
         self.folder, self.environ = folder, environ
         self.random = random.Random(seed)
-        self.server = RedisServer(folder / "redis-0")
+        self.clock = Clock(folder / "workers-clock") if clocks else None
+        self.server = RedisServer(folder / "redis-0", Clock(folder / "redis-clock") if clocks else None)
         self.server.start()
         storage_port = free_port()
         self.storage = None
@@ -152,7 +166,8 @@ class FaultyFarm:
         self.digest = ""
         self.workers: list[Worker] = []
         self.sweepers: list[Process] = []
-        self.n_started, self.n_scenarios = 0, 0
+        self.n_started = 0
+        self.counts: dict[str, int] = {}  #: of the last scenario that was finished
         if self.storage is not None:
             with contextlib.closing(S3BlobStore.from_settings(self.settings)) as store:
                 store.ensure_bucket()
@@ -175,6 +190,8 @@ class FaultyFarm:
             "FAULTS_PLAN": str(self.folder / "plan"),
             "FAULTS_HISTORY": str(self.folder / "history"),
         }
+        if self.clock:
+            env |= self.clock.environ
         worker = Worker(name, proxy, Process(argv, self.folder / f"{name}.log", env | self.environ))
         self.workers.append(worker)
         return worker
@@ -370,6 +387,7 @@ class Scenario:
             self._note_final(job)
         for key in {job.key for job in self.jobs}:
             self._note_undisturbed(key)
+        self.farm.counts = count(self.history())
         return check(self.history())
 
     def _note_final(self, job: Job) -> None:
@@ -419,7 +437,7 @@ def play(farm: FaultyFarm, point: str, trouble: str, *, outage_s: float) -> list
         elif action == "wait":
             _trouble_around(scenario, point, trouble, pid, outage_s)
         problems = scenario.finish()
-        if trouble not in ("kill worker", "sweeper killed"):
+        if trouble not in ("kill worker", "sweeper killed", "redis clock back, worker killed"):
             assert all(worker.process.alive for worker in farm.workers), "workers outlive what happens around them"
         if action == "memory":
             assert Path(f"/proc/{pid}").exists(), "a worker out of memory goes on"
@@ -474,6 +492,18 @@ def _trouble_around(scenario: Scenario, point: str, trouble: str, pid: int, outa
                 sweeper.kill()
             worker.process.kill()
             farm.ready()
+        case "redis clock forward":
+            farm.server.clock.move(JUMP_S)
+        case "redis clock back":
+            farm.server.clock.move(-JUMP_S)
+        case "redis clock back, worker killed":
+            worker.process.kill()
+            farm.server.clock.move(-JUMP_S)
+            farm.ready()
+        case "worker clocks forward":
+            farm.clock.move(JUMP_S)
+        case "worker clocks back":
+            farm.clock.move(-JUMP_S)
         case _:
             raise AssertionError(trouble)
     faults.let_go(point)

@@ -122,12 +122,17 @@ def count(history: list[Entry]) -> dict[str, int]:
     """What is published: how much was done, and how much of it went wrong."""
     problems = check(history)
     final = [entry for entry in history if entry["kind"] == "final"]
+    tokens: dict[str, set[str]] = defaultdict(set)
+    for entry in history:
+        if entry["kind"] == "claimed":
+            tokens[entry["key"]].add(entry["token"])
     return {
         "jobs": sum(entry["kind"] == "submitted" for entry in history),
         "done": sum(entry["state"] == "done" for entry in final),
         "cancelled": sum(entry["state"] == "cancelled" for entry in final),
         "faults": sum(entry["kind"] == "fault" for entry in history),
-        "claims": sum(entry["kind"] == "claimed" for entry in history),
+        "renders": len(tokens),
+        "again": sum(len(each) > 1 for each in tokens.values()),
         "commits_refused": sum(entry["kind"] == "committed" and entry["outcome"] != "ok" for entry in history),
         "lost": sum(problem.startswith("lost") for problem in problems),
         "duplicated": sum(problem.startswith(("twice", "stale")) for problem in problems),

@@ -26,6 +26,7 @@ from checker import check, count
 from farm import midi
 from faulty_farm import sine_piano
 from history import History, read
+from published import conditions, save
 
 from pianofarm_common.errors import NotFound, PianofarmError, ServiceUnavailable
 from pianofarm_common.ledger import Claim, JobRequest, Ledger, new_id
@@ -217,9 +218,13 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--at-most-s", type=float, default=3600.0, help="submit nothing more after this long")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--publish", action="store_true", help="keep the counts, and write them into docs/reliability.md"
+    )
     parser.add_argument("--folder", type=Path, default=Path(".state/soak"))
     options = parser.parse_args()
     shutil.rmtree(options.folder, ignore_errors=True)
+    how = conditions() | {"seed": options.seed}
     soak = Soak(options.folder.absolute(), options.seed, options.workers)
     try:
         n_renders, took_s = soak.run(options.renders, options.kill_every_s, options.at_most_s)
@@ -234,17 +239,27 @@ def main() -> int:
     # What Redis must remember follows the pace of the last minutes; memory is flat where a key costs the same at the end.
     later = [(used, keys) for at_s, used, keys in soak.memory if at_s > soak.settings.ledger_ttl_s and keys]
     third = max(1, len(later) // 3)
-    report = count(history) | {
-        "compared": n_compared,
-        "troubles": dict(sorted(soak.troubles.items())),
-        "took_s": round(took_s, 1),
-        "renders_per_s": round(n_renders / took_s, 1),
-        "redis_mb_peak": round(max(used for _, used, _ in soak.memory) / 1e6, 1),
-        "redis_bytes_a_key_first_third": round(median(used / keys for used, keys in later[:third])) if later else None,
-        "redis_bytes_a_key_last_third": round(median(used / keys for used, keys in later[-third:])) if later else None,
-        "redis_keys_peak": max(keys for _, _, keys in soak.memory),
-    }
-    (options.folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    report = (
+        count(history)
+        | how
+        | {
+            "load_after": round(os.getloadavg()[0], 2),
+            "compared": n_compared,
+            "troubles": dict(sorted(soak.troubles.items())),
+            "took_s": round(took_s, 1),
+            "renders_per_s": round(n_renders / took_s, 1),
+            "redis_mb_peak": round(max(used for _, used, _ in soak.memory) / 1e6, 1),
+            "redis_bytes_a_key_first_third": round(median(used / keys for used, keys in later[:third]))
+            if later
+            else None,
+            "redis_bytes_a_key_last_third": round(median(used / keys for used, keys in later[-third:]))
+            if later
+            else None,
+            "redis_keys_peak": max(keys for _, _, keys in soak.memory),
+        }
+    )
+    if options.publish:
+        save("soak", report)
     print(json.dumps(report, indent=1))
     problems = check(history)
     print("\n".join(problems[:50]) or "every promise was kept", file=sys.stderr)

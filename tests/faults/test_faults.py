@@ -6,6 +6,7 @@ Plain pytest plays a selection; `make faults` plays every fault at every point.
 import os
 import random
 import signal
+from collections.abc import Callable
 
 import pytest
 from campaign import SEED, TROUBLES, FaultyFarm, play
@@ -42,8 +43,15 @@ def cases() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("point", "trouble"), cases())
-def test_nothing_is_lost_and_nothing_counts_twice(farm: FaultyFarm, point: str, trouble: str) -> None:
-    assert play(farm, point, trouble, outage_s=OUTAGE_S) == []
+def test_nothing_is_lost_and_nothing_counts_twice(
+    farm: FaultyFarm, point: str, trouble: str, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("name", f"{trouble} @ {point}")
+    record_property("outage_s", OUTAGE_S)
+    problems = play(farm, point, trouble, outage_s=OUTAGE_S)
+    for name, number in farm.counts.items():
+        record_property(name, number)
+    assert problems == []
 
 
 def test_a_worker_that_is_told_to_stop_first_delivers_what_it_rendered(farm: FaultyFarm) -> None:

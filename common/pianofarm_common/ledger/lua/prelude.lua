@@ -350,12 +350,14 @@ end
 -- Note that somebody was heard. Where nobody was for half a lease, the network or Redis itself was away, and workers that live could not
 -- renew: every lease then has one more lease to be renewed in. Once in ten leases at most, or a sweeper that is merely slow would keep the
 -- leases of the dead alive.
+-- A time in the future is left: it tells the next sweep that the clock was set back.
 local function hear()
-  local heard = tonumber(call('GET', P .. 'heard') or '') or NOW
+  local known = call('GET', P .. 'heard')
+  local heard = tonumber(known or '') or NOW
   if NOW - heard > math.max(A.lease_ms / 2, 3 * A.sweep_ms) then
     call('SET', P .. 'grace', int(NOW + A.lease_ms), 'NX', 'PX', int(10 * A.lease_ms))
   end
-  if NOW - heard > A.lease_ms / 8 or heard >= NOW then call('SET', P .. 'heard', int(NOW)) end
+  if NOW - heard > A.lease_ms / 8 or not known then call('SET', P .. 'heard', int(NOW)) end
 end
 
 -- True where a lease that is over may be taken away.

@@ -1,5 +1,27 @@
 -- Queue again what nobody does, and publish what has its turn. A: limit, lost_ms, backlog {class: messages in the broker}. Returns a list
 -- of {class, key, alone}, then the same of {class, spread, key, ...}: what was admitted, and over how many messages to spread it.
+
+-- The clock of Redis was set back (a step of NTP, a Redis or a replica on another machine): what has a time by the old one would be due
+-- later by as much, and no dead worker be noticed meanwhile. Such times go back, too; whoever lives has one lease to renew in.
+local back = (tonumber(call('GET', P .. 'heard') or '') or NOW) - NOW
+if back > A.lease_ms then
+  call('SET', P .. 'heard', int(NOW))
+  call('DEL', P .. 'grace')
+  local sets = { leases = NOW + A.lease_ms, backoff = NOW, seen = NOW, calls = NOW }
+  for _, cls in ipairs({ 'interactive', 'standard', 'bulk' }) do
+    sets['queued:' .. cls] = NOW
+    if (tonumber(call('HGET', P .. 'mark', cls) or '') or 0) > NOW then call('HSET', P .. 'mark', cls, int(NOW)) end
+  end
+  for set, least in pairs(sets) do
+    local late = call('ZRANGEBYSCORE', P .. set, '(' .. int(NOW), '+inf', 'WITHSCORES')
+    for i = 1, #late, 2 do
+      local due = math.max(least, tonumber(late[i + 1]) - back)
+      call('ZADD', P .. set, int(due), late[i])
+      if set == 'leases' then call('HSET', P .. 'render:' .. late[i], 'lease', int(due)) end
+    end
+  end
+end
+
 hear()
 local out, said = {}, {}
 local function publish(r, alone)
