@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -27,8 +27,9 @@ from pianofarm.submission import (
     read_source,
 )
 from pianofarm_common.errors import Permanent
-from pianofarm_common.ledger import BatchStatus, Event, JobRequest, JobStatus, new_id
+from pianofarm_common.ledger import BatchStatus, Event, JobRequest, JobStatus, new_id, new_ids
 from pianofarm_common.ledger.callbacks import Callbacks, check_url
+from pianofarm_common.ledger.entry import SUBMIT_CHUNK, Chunk
 from pianofarm_common.ledger.switches import Kind
 from pianofarm_common.midi import MidiLimits, Performance
 from pianofarm_common.models import ModelInfo
@@ -39,12 +40,11 @@ from pianofarm_common.renders import PriorityClass, RenderOptions, RenderSpec, S
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import midi_object
 
-#: Requests sent to the ledger in one go.
-CHUNK = 500
-
 #: Threads that upload MIDI: the store's answer time is hidden, a small store is not flooded.
 UPLOADS = 16
 
+#: Job ids drawn at a time.
+IDS = 64
 
 #: Performances remembered within one call.
 MUSIC_KNOWN = 10_000
@@ -52,10 +52,10 @@ MUSIC_KNOWN = 10_000
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A request and the upload that must have ended before it is sent."""
+    """Requests, and the uploads that must have ended before they are sent."""
 
-    request: JobRequest
-    upload: Future[None]
+    requests: Chunk
+    uploads: list[Future[None]]
 
 
 class Farm:
@@ -153,24 +153,11 @@ class Farm:
             ServiceUnavailable, BadSettings: as `submit`; chunks sent before are not lost.
         """
         run = _Run(self, model, parse_options(options), parse_priority(priority), owner, batch or new_id())
-        remaining = iter(sources)
         uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="pianofarm-upload")
-        sender = ThreadPoolExecutor(1, thread_name_prefix="pianofarm-submit")
         try:
-            waiting: list[_Prepared] = []
-            # While Redis enters one chunk the next is prepared here; the last one, often the only one, goes without a thread.
-            sent: Future[None] = Future()
-            sent.set_result(None)
-            while chunk := list(islice(remaining, CHUNK)):
-                prepared = [item for source in chunk if (item := run.prepare(source, uploads))]
-                sent.result()
-                sent = sender.submit(run.send, waiting) if waiting else sent
-                waiting = prepared
-            sent.result()
-            run.send(waiting)
+            run.submit(run.stored(run.prepared(sources, uploads)))
         finally:
             uploads.shutdown(cancel_futures=True)
-            sender.shutdown()
         return Batch(self.services, run.batch, run.jobs, run.rejected)
 
     def job(self, job_id: str) -> Job:
@@ -286,28 +273,61 @@ class _Run:
         self._models: dict[str, ModelInfo] = {}
         self._limits = MidiLimits.from_settings(farm.settings)
         self._music: dict[bytes, tuple[str, float]] = {}
-        self._uploads: dict[str, Future[None]] = {}
+        self._uploaded: set[str] = set()
+        self._ids = chain.from_iterable(map(new_ids, repeat(IDS)))
         self.batch = batch
         self.jobs: list[Job] = []
         self.rejected: list[Rejected] = []
         check_options(self._find(self._model), options)
 
-    def prepare(self, source: MidiSource | Submission, uploads: ThreadPoolExecutor) -> _Prepared | None:
-        """Read a source and start its upload; None where it cannot be rendered."""
-        item = source if isinstance(source, Submission) else Submission(source)
+    def prepared(self, sources: Iterable[MidiSource | Submission], uploads: ThreadPoolExecutor) -> Iterator[_Prepared]:
+        """Read sources, and start their uploads; what cannot be rendered is left out."""
+        remaining, is_more = iter(sources), True
+        while is_more:
+            chunk, is_more = _Prepared(Chunk(), []), False
+            # One by one: 500 sources at a time would be 500 more objects to collect as garbage.
+            for source in islice(remaining, SUBMIT_CHUNK):
+                item = source if isinstance(source, Submission) else Submission(source)
+                is_more = True
+                try:
+                    self._prepare(item, chunk, uploads)
+                except Permanent as error:
+                    self.rejected.append(Rejected.of(item, error))
+            yield chunk
+
+    @staticmethod
+    def stored(chunks: Iterable[_Prepared]) -> Iterator[Chunk]:
+        """The requests of each chunk when its MIDI is in the store; that of the next is on its way there meanwhile."""
+        before: _Prepared | None = None
+        for chunk in chain(chunks, [None]):
+            if before is not None:
+                for upload in before.uploads:
+                    upload.result()
+                if before.requests:
+                    yield before.requests
+            before = chunk
+
+    def submit(self, chunks: Iterable[Chunk]) -> None:
+        """Enter requests in the ledger, and publish those whose turn it is; the next chunk is made while Redis enters one."""
+        for chunk, tickets in self._services.ledger.submit_chunks(chunks):
+            self.jobs += [
+                Job(self._services, ticket.job_id, ticket.batch, ticket.key, name, ticket.cached)
+                for name, ticket in zip(chunk.names, tickets, strict=True)
+            ]
+            if any(ticket.needs_message for ticket in tickets):
+                publish_tickets(self._services.queue, tickets, dict(zip(chunk.keys, chunk.audio_s, strict=True)))
+
+    def _prepare(self, item: Submission, chunk: _Prepared, uploads: ThreadPoolExecutor) -> None:
         name = item.name or name_of(item.source)
-        try:
-            data = midi_bytes(item.source, self._limits.max_bytes)
-            digest, duration_s = self._read(item.source, data)
-            options = self._options if item.options is None else parse_options(item.options)
-            model = self._find(item.model or self._model)
-            check_options(model, options)
-            priority = self._priority if item.priority is None else parse_priority(item.priority)
-        except Permanent as error:
-            self.rejected.append(Rejected.of(item, error))
-            return None
-        if digest not in self._uploads:
-            self._uploads[digest] = uploads.submit(self._services.store.put, midi_object(digest), data, "audio/midi")
+        data = midi_bytes(item.source, self._limits.max_bytes)
+        digest, duration_s = self._read(item.source, data)
+        options = self._options if item.options is None else parse_options(item.options)
+        model = self._find(item.model or self._model)
+        check_options(model, options)
+        priority = self._priority if item.priority is None else parse_priority(item.priority)
+        if digest not in self._uploaded:
+            self._uploaded.add(digest)
+            chunk.uploads.append(uploads.submit(self._services.store.put, midi_object(digest), data, "audio/midi"))
         spec = RenderSpec(
             performance_sha256=digest,
             model_digest=model.digest,
@@ -317,22 +337,7 @@ class _Run:
             audio_s=min(duration_s, options.duration_s or duration_s),
         )
         owner = self._owner if item.owner is None else item.owner
-        request = JobRequest(spec=spec, batch=self.batch, owner=owner[:200], priority=priority, name=name[:500])
-        return _Prepared(request, self._uploads[digest])
-
-    def send(self, prepared: list[_Prepared]) -> None:
-        """Enter requests whose MIDI is in the store, then publish them."""
-        if not prepared:
-            return
-        for item in prepared:
-            item.upload.result()
-        tickets = self._services.ledger.submit_many([item.request for item in prepared])
-        self.jobs += [
-            Job(self._services, ticket.job_id, ticket.batch, ticket.key, item.request.name, ticket.cached)
-            for item, ticket in zip(prepared, tickets, strict=True)
-        ]
-        lengths_s = {ticket.key: item.request.spec.audio_s for item, ticket in zip(prepared, tickets, strict=True)}
-        publish_tickets(self._services.queue, tickets, lengths_s)
+        chunk.requests.add(JobRequest(spec, self.batch, owner, priority, name, next(self._ids)))
 
     def _read(self, source: MidiSource, data: bytes) -> tuple[str, float]:
         """Digest and length of a performance; the same bytes are read once, whatever is asked of them."""

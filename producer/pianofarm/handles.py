@@ -78,7 +78,7 @@ class Result:
         return path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
     """One job: somebody asked for one render."""
 

@@ -14,6 +14,7 @@ from pianofarm_common.ledger.values import (
     RenderStatus,
     WorkerInfo,
     new_id,
+    new_ids,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "RenderStatus",
     "WorkerInfo",
     "new_id",
+    "new_ids",
 ]

@@ -10,15 +10,12 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
-from pianofarm_common.errors import Cancelled, LeaseLost, NotFound, PianofarmError, ServiceUnavailable
+from pianofarm_common.errors import Cancelled, LeaseLost, NotFound, PianofarmError
 from pianofarm_common.ledger.connection import translated
-from pianofarm_common.ledger.reading import Reading
+from pianofarm_common.ledger.entry import SUBMIT_CHUNK, Entry
 from pianofarm_common.ledger.scripts import PREFIX
-from pianofarm_common.ledger.values import Claim, JobRequest, JobTicket, Publication, Refusal, WorkerInfo
+from pianofarm_common.ledger.values import Claim, Publication, Refusal, WorkerInfo
 from pianofarm_common.renders import PriorityClass, RenderKey, RenderResult, RenderSpec, State
-
-#: Jobs entered or cancelled in one step of Redis: some 10 ms, during which nobody else is served.
-SUBMIT_CHUNK = 500
 
 #: Renders of each kind that one sweep takes.
 SWEEP_LIMIT = 500
@@ -35,7 +32,7 @@ ERROR_CHARACTERS = 2000
 Item = TypeVar("Item")
 
 
-class Ledger(Reading):
+class Ledger(Entry):
     """The farm's memory.
 
     Every method raises ServiceUnavailable when Redis does not answer and BadSettings when it refuses our credentials. Every
@@ -46,51 +43,6 @@ class Ledger(Reading):
     on_admitted: Callable[[Publication], None] | None = None
 
     # -- asking -------------------------------------------------------------------------------------------------------
-
-    def submit_many(self, requests: Sequence[JobRequest]) -> list[JobTicket]:
-        """Enter jobs, in order; any number (sent in chunks of 500).
-
-        A job attaches to the render of the same key if there is one: a finished one is a cache hit and the job is done at once; a
-        failed or cancelled one starts anew; a quarantined one stays so until somebody retries it. Publish the keys of those tickets
-        that say `needs_message` (`queue.publish_tickets`); the others wait until it is their owner's turn.
-
-        Raises:
-            ServiceUnavailable: one of them goes to a class, owner or batch that is being drained; its chunk was not entered.
-        """
-        tickets: list[JobTicket] = []
-        for chunk in _chunks(requests, SUBMIT_CHUNK):
-            entries = [
-                {
-                    "key": request.spec.key,
-                    "job": request.job_id,
-                    "batch": request.batch,
-                    "owner": request.owner[:200],
-                    "name": request.name[:500],
-                    "cls": str(request.priority),
-                    "spec": request.spec.model_dump_json(),
-                    "ams": round(request.spec.audio_s * 1000),
-                }
-                for request in chunk
-            ]
-            answers = self._scripts.call("submit", jobs=entries)
-            if answers[0] == "draining":
-                kind, name = answers[1:]
-                raise ServiceUnavailable(
-                    f"{kind} {name} is being drained and takes nothing new: 'pianofarm resume --{kind} {name}' opens it again"
-                )
-            for request, entry, (state, priority, cached, needs_message) in zip(chunk, entries, answers, strict=True):
-                tickets.append(
-                    JobTicket(
-                        job_id=request.job_id,
-                        batch=request.batch,
-                        key=RenderKey(str(entry["key"])),
-                        state=State(state),
-                        priority=PriorityClass(priority),
-                        cached=bool(cached),
-                        needs_message=bool(needs_message),
-                    )
-                )
-        return tickets
 
     def cancel_job(self, job_id: str, reason: str = "cancelled by its submitter") -> State:
         """Detach a job from its render; the render is cancelled when nobody waits any more. Returns the job's state.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import redis
 from redis.exceptions import NoScriptError
@@ -17,6 +17,8 @@ from pianofarm_common.settings import Settings
 #: Begins every key. The hash tag keeps all of them in one slot of a Redis Cluster, so that a script may touch any of them.
 PREFIX = "{pianofarm}:"
 
+#: What a script is given beside its JSON.
+Argument: TypeAlias = str | bytes | int
 
 #: The scripts, and the files of which each is made after the prelude.
 FILES = {
@@ -59,6 +61,7 @@ class Scripts:
 
     def __init__(self, client: redis.Redis, settings: Settings, where: str) -> None:
         self._where = where
+        self.client = client
         self._scripts = {name: client.register_script(source) for name, source in sources().items()}
         self._common = {
             "ttl_s": settings.ledger_ttl_s,
@@ -71,10 +74,20 @@ class Scripts:
             "window_ms": round(settings.window_audio_s * 1000),
         }
 
-    def call(self, name: str, /, **arguments: object) -> Any:
-        """Run a script; returns what it returns. Raises what `translated` raises."""
+    def call(self, name: str, /, *texts: Argument, **arguments: object) -> Any:
+        """Run a script; returns what it returns. Raises what `translated` raises.
+
+        Args:
+            name: which.
+            texts: given as they are: Redis and we are both spared their way through JSON.
+            arguments: given as one JSON object.
+        """
         with translated(self._where):
-            return self._scripts[name](keys=[PREFIX], args=[json.dumps(self._common | arguments)])
+            return self._scripts[name](keys=[PREFIX], args=[json.dumps(self._common | arguments), *texts])
+
+    def command(self, name: str, /, *texts: Argument, **arguments: object) -> tuple[Argument, ...]:
+        """The command that runs a script which Redis knows already."""
+        return ("EVALSHA", self._scripts[name].sha, 1, PREFIX, json.dumps(self._common | arguments), *texts)
 
     def call_many(self, name: str, calls: Sequence[Mapping[str, object]]) -> list[Any]:
         """Run a script several times in one round trip, each run a step of its own; returns and raises as `call`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from pianofarm_common.renders import PriorityClass, RenderKey, RenderResult, RenderSpec, State
 
@@ -14,7 +15,13 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
-@dataclass(frozen=True)
+def new_ids(n_ids: int) -> list[str]:
+    """Many of them at once: a question to the kernel for each would let other threads run each time, and wait for them."""
+    digits = secrets.token_hex(16 * n_ids)
+    return [digits[start : start + 32] for start in range(0, 32 * n_ids, 32)]
+
+
+@dataclass(frozen=True, slots=True)
 class JobRequest:
     """Somebody asks for a render. The id is chosen here, so that sending a request twice makes one job."""
 
@@ -26,9 +33,8 @@ class JobRequest:
     job_id: str = field(default_factory=new_id)
 
 
-@dataclass(frozen=True)
-class JobTicket:
-    """The ledger's answer to one request."""
+class JobTicket(NamedTuple):
+    """The ledger's answer to one request. A tuple, which is made in a third of the time: there may be 100,000."""
 
     job_id: str
     batch: str

@@ -1,75 +1,138 @@
--- Enter jobs. A.jobs: list of {key, job, batch, owner, name, cls, spec, ams}. Returns for each {state, class, cached, needs_message}; or
--- {'draining', kind, name} where one of them goes to what is being drained: then none is entered.
-local answers, batches = {}, {}
+-- Enter jobs. A.runs: list of {batch, owner, class, how many jobs}; of each job, in turn, ARGV has key, job, name, spec, audio in ms. Returns
+-- for each "STATE CLASS CACHED NEEDS_MESSAGE"; or {'draining', kind, name} where one of them goes to what is being drained: then none is
+-- entered.
+--
+-- Most jobs of a large batch want a render that is new and waits for its owner's turn. Those are written with few calls, and what they
+-- have in common (lists, counts) once for many of them: `settle` does it, before anything else is looked at.
+local answers, batches, now = {}, {}, int(NOW)
+local lane_of, members, lane_cls, lane_ms = nil, {}, '', 0
+local ids, columns = {}, {}
 
--- Within one millisecond, too, the order of submission counts.
-local function enter(q, place)
-  local job, r = P .. 'job:' .. q.job, load_render(q.key)
+local function settle_lane()
+  if #members == 0 then return end
+  call('ZADD', lane_of, unpack(members))
+  call('HINCRBY', P .. 'load', 'n:' .. lane_cls .. ':q', #members / 2)
+  call('HINCRBY', P .. 'load', 'ms:' .. lane_cls .. ':q', int(lane_ms))
+  members, lane_ms = {}, 0
+end
+
+local function settle_run(batch)
+  if #ids == 0 then return end
+  call('RPUSH', P .. 'batchjobs:' .. batch, unpack(ids))
+  call('HINCRBY', P .. 'batch:' .. batch, 'total', #ids)
+  for name, n in pairs(columns) do call('HINCRBY', P .. 'batch:' .. batch, name, n) end
+  ids, columns = {}, {}
+end
+
+local function note_job(run, id, key, name, cached)
+  call('HSET', P .. 'job:' .. id, 'key', key, 'batch', run.batch, 'owner', run.owner, 'name', name, 'cls', run.cls, 'created', now,
+    'cached', cached, 'st', '')
+  ids[#ids + 1] = id
+end
+
+local function count_job(state)
+  local name = batch_column(state)
+  columns[name] = (columns[name] or 0) + 1
+end
+
+-- A new render that is surely behind others of its owner.
+local function enter_behind(run, key, id, name, spec, ams, place)
+  call('HSET', P .. 'render:' .. key, 'st', 'queued', 'spec', spec, 'ams', ams, 'sub', now, 'cls', run.cls, 'own', run.owner, 'at', 'w')
+  call('HSET', P .. 'waiting:' .. key, id, run.batch)
+  note_job(run, id, key, name, 0)
+  count_job('queued')
+  if lane_of ~= run.lane then
+    settle_lane()
+    lane_of, lane_cls = run.lane, run.cls
+  end
+  members[#members + 1] = tag(place)
+  members[#members + 1] = key
+  lane_ms = lane_ms + ams
+  return run.behind
+end
+
+local function answer(state, cls, cached, needs) return state .. ' ' .. cls .. ' ' .. cached .. ' ' .. needs end
+
+-- Any other.
+local function enter(run, key, id, name, spec, ams, place)
+  settle_lane()
+  local job, r = P .. 'job:' .. id, load_render(key)
   local known = call('HGET', job, 'st')
   if known then
     -- Sent twice, because the first answer was lost.
     local state = known ~= '' and known or (r and r.st or 'queued')
     local lost = known == '' and r and r.at == 'q'
-    return { state, r and r.cls or q.cls, tonumber(call('HGET', job, 'cached')) or 0, lost and 1 or 0 }
+    return answer(state, r and r.cls or run.cls, call('HGET', job, 'cached') or '0', lost and 1 or 0)
   end
 
   local needs, cached, final, et, err = 0, 0, '', '', ''
   if not r then
-    r = { key = q.key, st = 'queued', at = '', cls = q.cls, ams = q.ams, wk = '' }
-    call('HSET', P .. 'render:' .. q.key, 'st', 'queued', 'spec', q.spec, 'ams', int(q.ams), 'att', 0, 'kills', 0, 'sub', int(NOW), 'tok', '',
-      'cls', q.cls)
-    needs = enqueue(r, q.owner, place)
+    r = { key = key, st = 'queued', at = '', cls = run.cls, ams = tonumber(ams), wk = '' }
+    call('HSET', P .. 'render:' .. key, 'st', 'queued', 'spec', spec, 'ams', ams, 'sub', now, 'cls', run.cls)
+    needs = enqueue(r, run.owner, place)
   elseif r.st == 'done' then
     cached, final = 1, 'done'
-    call('EXPIRE', P .. 'render:' .. q.key, A.ttl_s)
+    call('EXPIRE', P .. 'render:' .. key, A.ttl_s)
   elseif r.st == 'quarantined' then
     final, et, err = 'quarantined', 'WorkerDied', r.err
   elseif FINAL[r.st] then
-    call('DEL', P .. 'waiting:' .. q.key)
+    call('DEL', P .. 'waiting:' .. key)
     restart(r)
-    r.cls = q.cls
-    needs = enqueue(r, q.owner, place)
-  elseif URGENCY[q.cls] > URGENCY[r.cls] then
+    r.cls = run.cls
+    needs = enqueue(r, run.owner, place)
+  elseif URGENCY[run.cls] > URGENCY[r.cls] then
     -- Somebody more urgent waits now: a second message, in the better queue; the first one will find the render taken.
     if r.at == 'q' or r.at == 'w' then
       move(r, '', 0)
-      r.cls = q.cls
-      needs = enqueue(r, q.owner, place)
+      r.cls = run.cls
+      needs = enqueue(r, run.owner, place)
     else
-      move(r, r.at, tonumber(r.at ~= '' and call('ZSCORE', list_of(r), q.key) or NOW), q.cls)
+      move(r, r.at, tonumber(r.at ~= '' and call('ZSCORE', list_of(r), key) or NOW), run.cls)
     end
-  elseif r.at == 'w' and r.own ~= q.owner and call('ZCARD', lane(r.cls, q.owner)) < call('ZCARD', lane(r.cls, r.own)) then
+  elseif r.at == 'w' and r.own ~= run.owner and call('ZCARD', lane(r.cls, run.owner)) < call('ZCARD', lane(r.cls, r.own)) then
     -- It is sooner the turn of this owner.
     move(r, '', 0)
-    needs = enqueue(r, q.owner, place)
+    needs = enqueue(r, run.owner, place)
   end
 
-  call('HSET', job, 'key', q.key, 'batch', q.batch, 'owner', q.owner, 'name', q.name, 'cls', q.cls, 'created', int(NOW), 'cached', cached, 'st', '')
-  call('RPUSH', P .. 'batchjobs:' .. q.batch, q.job)
-  call('HINCRBY', P .. 'batch:' .. q.batch, 'total', 1)
-  call('HINCRBY', P .. 'batch:' .. q.batch, batch_column(r.st), 1)
-  batches[q.batch] = true
+  note_job(run, id, key, name, cached)
+  count_job(r.st)
   if final ~= '' then
-    finish_job(q.job, final, et, err)
-    tell(r, q.job, q.batch, final, cached, err)
+    finish_job(id, final, et, err)
+    tell(r, id, run.batch, final, cached, err)
   else
-    call('HSET', P .. 'waiting:' .. q.key, q.job, q.batch)
+    call('HSET', P .. 'waiting:' .. key, id, run.batch)
   end
   if final == 'quarantined' then
     -- Told when somebody retries it.
-    call('HSET', P .. 'waiting:' .. q.key, q.job, q.batch)
-    call('EXPIRE', P .. 'waiting:' .. q.key, A.ttl_s)
+    call('HSET', P .. 'waiting:' .. key, id, run.batch)
+    call('EXPIRE', P .. 'waiting:' .. key, A.ttl_s)
   end
-  return { r.st, r.cls, cached, needs }
+  return answer(r.st, r.cls, cached, needs)
 end
 
-if #A.jobs > 0 and (switch('drain', 'queue', '') or switches.any) then
-  for _, q in ipairs(A.jobs) do
-    for kind, name in pairs({ queue = q.cls, owner = q.owner, batch = q.batch }) do
+if switch('drain', 'queue', '') or switches.any then
+  for _, run in ipairs(A.runs) do
+    for kind, name in pairs({ queue = run[3], owner = run[2], batch = run[1] }) do
       if switch('drain', kind, name) then return { 'draining', kind, name } end
     end
   end
 end
-for i, request in ipairs(A.jobs) do answers[i] = enter(request, NOW + i / 1000) end
+local at = 2
+for _, given in ipairs(A.runs) do
+  local batch, owner, cls, n = unpack(given)
+  local run = { batch = batch, owner = owner, cls = cls, lane = lane(cls, owner), behind = answer('queued', cls, 0, 0) }
+  for _ = 1, n do
+    local key, id, ams = ARGV[at], ARGV[at + 1], ARGV[at + 4]
+    -- Within one millisecond, too, the order of submission counts.
+    local place = NOW + #answers / 1000
+    local is_behind = turns_known[cls .. ':' .. owner] and call('EXISTS', P .. 'render:' .. key, P .. 'job:' .. id) == 0
+    answers[#answers + 1] = (is_behind and enter_behind or enter)(run, key, id, ARGV[at + 2], ARGV[at + 3], ams, place)
+    at = at + 5
+  end
+  settle_run(batch)
+  batches[batch] = true
+end
+settle_lane()
 for batch in pairs(batches) do settle_batch(batch) end
 return answers
