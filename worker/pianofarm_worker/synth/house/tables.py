@@ -40,6 +40,10 @@ PEDAL_NOISE_EVERY, PEDAL_NOISE_DB, PEDAL_DULL_ABOVE_HZ = 4, (2.0, -3.0), (1500.0
 #: Lowest key of a piano, A0.
 LOWEST_PITCH = 21
 
+#: How much of the straight line in loudness from one recorded key to the next is given to the keys between. With house-2 levels
+#: differ from the mean of the neighbouring keys' by 0.91 dB rms with all of it, 1.03 with none, 0.84 with half.
+TOWARDS_NEIGHBOUR = 0.5
+
 _VELOCITIES = np.arange(128, dtype=np.float32)
 
 
@@ -208,13 +212,13 @@ class KeyTables:
         )
 
     def _towards_neighbour_db(self, pitch: int, key: int) -> float:
-        """How much louder than its nearest recorded key a key is: loudness runs straight from one recorded key to the next."""
+        """How much louder than its nearest recorded key a key is: some of the way to the next recorded key's loudness."""
         distance = pitch - int(self._recorded[key])
         other = key + (1 if distance > 0 else -1)
         if distance == 0 or not 0 <= other < len(self._recorded):
             return 0.0
         part = distance / int(self._recorded[other] - self._recorded[key])
-        return part * (self._loudness_db(other) - self._loudness_db(key))
+        return TOWARDS_NEIGHBOUR * part * (self._loudness_db(other) - self._loudness_db(key))
 
     def _loudness_db(self, key: int) -> float:
         """Level of the first third of a second at velocity 80, dB full scale."""
