@@ -3,9 +3,8 @@
 `ddsp.core.exp_sigmoid`, `ddsp.synths.FilteredNoise.get_controls` and the additive synthesizer of the published model. Powers of
 noise add over the voices, since their noises are independent.
 
-Twice, and tests hold the two together: `program` is part of a stream's one program, where a call costs more than its arithmetic;
-`run` is plain NumPy, voice by voice, for blocks of whole renders. It leaves out the partials above half the sample rate, two thirds
-of them in the middle of the keyboard, which a compiled program of fixed shapes cannot.
+One program of the backend, not NumPy: the loops over elements are fused, and another thread can synthesize meanwhile (NumPy would
+ask for the interpreter between any two of its small steps, at 30 us each time when two threads want it).
 """
 
 from __future__ import annotations
@@ -17,9 +16,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from pianofarm_worker.synth.backend import to_device
+from pianofarm_worker.synth.backend import bind, to_numpy
 from pianofarm_worker.synth.published.configs import PublishedConfig
-from pianofarm_worker.synth.published.layers import Weights
 from pianofarm_worker.synth.published.monophonic import RawControls
 from pianofarm_worker.synth.published.tuning import TuningTables
 
@@ -43,13 +41,20 @@ class Controls:
         frequency_hz = f0_hz * number * np.sqrt(number**2 * tables.inharmonicity[:, None] + np.float32(1))
         audible = frequency_hz < np.float32(config.sample_rate_hz / 2)
         sounding = f0_hz > np.float32(synthesis.min_frequency_hz)
-        self.tables = to_device({"audible": audible.astype(np.float32), "sounding": sounding.astype(np.float32)})
-        self._audible: _Array = audible.astype(np.float32)
-        self._n_audible = audible.sum(axis=1)  # the partials of a string rise, so these are the first ones
-        self._sounding: NDArray[np.bool_] = sounding[:, 0]
+        # The partials of a string rise: those that are heard are its first ones.
+        self._sung: _Array = np.stack((audible.sum(axis=1), sounding[:, 0]), axis=1).astype(np.float32)
+        self._run = bind(self._program_alone, ())
+
+    def sung(self, pitch: NDArray[np.integer]) -> _Array:
+        """What `program` reads of pitches [...]: [..., 2], how many partials are heard, and 1 where the pitch sounds at all.
+
+        Looked up outside the program: inside, it would be looked up again for every partial.
+        """
+        sung: _Array = self._sung[pitch]
+        return sung
 
     def run(self, raw: RawControls, pitch: NDArray[np.uint8], factor: _Array, offset: _Array) -> tuple[_Array, _Array]:
-        """One block.
+        """One block; compiled once for every length of block.
 
         Args:
             raw: from the monophonic network.
@@ -60,71 +65,24 @@ class Controls:
         Returns:
             Amplitudes [n_voices, n_frames, n_partials] of the partials, all strings together; power [n_frames, n_bands].
         """
-        n_frames, n_voices, n_controls = raw.q.shape
-        n_other = 1 + self._n_partials
-        amplitudes = np.zeros((n_voices, n_frames, self._n_partials), np.float32)
-        power = np.zeros((n_frames, n_controls - n_other), np.float32)
-        offset = np.broadcast_to(offset, (n_voices, n_controls))
-        for voice in range(n_voices):
-            scale = raw.step[:, voice, None] * factor[voice]
-            magnitudes = raw.q[:, voice, n_other:] * scale
-            magnitudes += offset[voice, n_other:] + np.float32(self._bias)
-            self._make_positive(magnitudes)
-            magnitudes *= magnitudes
-            power += magnitudes
-            if self._sounding[pitch[:, voice]].any():
-                self._partials_of(
-                    raw.q[:, voice], scale, offset[voice], pitch[:, voice].astype(np.intp), amplitudes[voice]
-                )
-        return amplitudes, power
-
-    def _partials_of(
-        self, q: NDArray[Any], scale: _Array, offset: _Array, pitch: NDArray[np.intp], amplitudes: _Array
-    ) -> None:
-        """Fill the amplitudes [n_frames, n_partials] of one voice."""
-        n_heard = self._n_audible[pitch]
-        n = int(n_heard.max())
-        # Where the distribution is made to sum to 1 over all partials, those that are not heard count.
-        n_read = n if self._normalize_audible else self._n_partials
-        logits = q[:, : 1 + n_read] * scale
-        logits += offset[: 1 + n_read]
-        self._make_positive(logits)
-        distribution = logits[:, 1:]
-        if not self._normalize_audible:
-            total = distribution.sum(axis=1)
-        heard = distribution[:, :n]
-        if int(n_heard.min()) < n:
-            heard *= self._audible[pitch, :n]
-        if self._normalize_audible:
-            total = heard.sum(axis=1)
-        total[total == 0.0] = _THRESHOLD
-        amplitude = logits[:, 0] * self._sounding[pitch]
-        amplitude /= total
-        np.multiply(heard, amplitude[:, None], out=amplitudes[:, :n])
-
-    def _make_positive(self, x: _Array) -> None:
-        """`_positive` in place."""
-        x *= np.float32(-self._gain)
-        # Far below nothing the exponential is infinite and the result the threshold.
-        with np.errstate(over="ignore"):
-            np.exp(x, out=x)
-        x += np.float32(1.0)
-        np.log(x, out=x)
-        x *= np.float32(-_EXPONENT)
-        np.exp(x, out=x)
-        x *= np.float32(_MAXIMUM)
-        x += np.float32(_THRESHOLD)
+        amplitudes, power = self._run(raw.q, raw.step, self.sung(pitch), factor, offset)
+        return to_numpy(amplitudes), to_numpy(power)
 
     def _positive(self, x: Any) -> Any:
-        # The sigmoid's logarithm written out takes XLA a third of the time of `ops.log_sigmoid`, with the same error of 1e-6.
-        return _MAXIMUM * ops.exp(-_EXPONENT * ops.log1p(ops.exp(-self._gain * x))) + _THRESHOLD
+        # The sigmoid's logarithm written out takes XLA a third of the time of `ops.log_sigmoid`, and two thirds of that with
+        # `log1p`, which would only be nearer where the sigmoid is 1 to the last bit.
+        return _MAXIMUM * ops.exp(-_EXPONENT * ops.log(1.0 + ops.exp(-self._gain * x))) + _THRESHOLD
 
-    def program(self, tables: Weights, q: Any, step: Any, pitch: Any, factor: Any, offset: Any) -> Any:
-        """The same in `keras.ops`, to be part of a larger program; factor and offset may have an axis of frames in front."""
+    def _program_alone(self, _no_weights: Any, *arguments: Any) -> Any:
+        return self.program(*arguments)
+
+    def program(self, q: Any, step: Any, sung: Any, factor: Any, offset: Any) -> Any:
+        """The program itself, for a larger one; factor and offset may have an axis of frames in front."""
         logits = ops.cast(q, "float32") * (step[..., None] * factor) + offset
         n = 1 + self._n_partials
-        amplitude = self._positive(logits[..., :1]) * ops.take(tables["sounding"], pitch, axis=0)
-        audible = ops.take(tables["audible"], pitch, axis=0)
+        amplitude = self._positive(logits[..., :1]) * sung[..., 1:]
+        # Counting takes a third of the time of reading a table of what is audible, partial by partial.
+        audible = ops.cast(ops.arange(1, n, dtype="float32") <= sung[..., :1], "float32")
         distribution = self._positive(logits[..., 1:n])
         if self._normalize_audible:
             distribution = distribution * audible

@@ -35,7 +35,7 @@ from pianofarm_worker.synth.published.room import impulse_response
 from pianofarm_worker.synth.published.rounded_additive import RoundedAdditive
 from pianofarm_worker.synth.published.rounded_room import RoundedRoom
 from pianofarm_worker.synth.published.stream import LiveParts
-from pianofarm_worker.synth.published.threads import VoiceGroups, ahead
+from pianofarm_worker.synth.published.threads import ahead, grouped_voices
 from pianofarm_worker.synth.published.tuning import tuning_tables
 from pianofarm_worker.synth.reverb import Convolver
 
@@ -230,13 +230,18 @@ class Instrument:
     def _run_monophonic(
         self, notes: _Array, pitch: NDArray[np.uint8], context: _Array, pool: Executor | None = None
     ) -> Iterator[RawControls]:
-        network: MonophonicNetwork | VoiceGroups = self._monophonic
-        if pool:
-            network = VoiceGroups(self._monophonic, self._config.n_voices, self._n_threads, pool)
-        state = network.initial_state()
+        def run(voices: slice) -> Iterator[RawControls]:
+            return self._run_voices(notes[:, voices], pitch[:, voices], context)
+
+        n_voices = self._config.n_voices
+        return grouped_voices(run, n_voices, self._n_threads, pool) if pool else run(slice(0, n_voices))
+
+    def _run_voices(self, notes: _Array, pitch: NDArray[np.uint8], context: _Array) -> Iterator[RawControls]:
+        """Raw controls of a group of voices, chunk by chunk."""
+        state = self._monophonic.initial_state(notes.shape[1])
         for start in range(0, len(notes), self._chunk):
             end = min(start + self._chunk, len(notes))
-            raw, state = network.run(
+            raw, state = self._monophonic.run(
                 _padded(notes[start:end], self._chunk),
                 _padded(pitch[start:end], self._chunk),
                 _padded(context[start:end], self._chunk),
@@ -279,8 +284,9 @@ class Instrument:
         for block in _reblocked(raw):
             n = len(block.q)
             moved = pitch[n_done : n_done + n]
-            amplitudes, power = self._controls.run(block, moved, factor, offset)
-            yield moved.T, amplitudes, np.sqrt(power)
+            full = RawControls(*(_padded(part, BLOCK_FRAMES) for part in (block.q, block.step, block.sums)))
+            amplitudes, power = self._controls.run(full, _padded(moved, BLOCK_FRAMES), factor, offset)
+            yield moved.T, amplitudes[:, :n], np.sqrt(power[:n])
             n_done += n
 
     def _synthesize(

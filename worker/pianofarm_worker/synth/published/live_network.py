@@ -44,11 +44,7 @@ class LiveNetwork:
     ) -> None:
         self._config = config
         self._context, self._monophonic, self._controls = context, monophonic, controls
-        weights_of: dict[str, Weights] = {
-            "context": context.weights,
-            "mono": monophonic.weights,
-            "controls": controls.tables,
-        }
+        weights_of: dict[str, Weights] = {"context": context.weights, "mono": monophonic.weights}
         for name, network in (("context", context), ("mono", monophonic)):
             if network.normalizes:
                 moments = Moments(weights, name)
@@ -96,8 +92,9 @@ class LiveNetwork:
         """
         n_frames, n_voices = pitch.shape
         # One array in, one out: each costs 10 us and more on its way to the backend and back.
+        voices = heard(notes, pitch), self._controls.sung(pitch)
         inputs = np.concatenate(
-            (heard(notes, pitch).reshape(n_frames, -1), pitch, pedal, gains, self._context.heard(notes)), axis=1
+            (*(part.reshape(n_frames, -1) for part in voices), pedal, gains, self._context.heard(notes)), axis=1
         )
         controls, state = self._run(inputs, state)
         controls = to_numpy(controls)
@@ -106,8 +103,8 @@ class LiveNetwork:
 
     def _program(self, weights: Weights, inputs: Any, state: Any) -> Any:
         n_frames, n_voices = inputs.shape[0], self._config.n_voices
-        edges = np.cumsum((3 * n_voices, n_voices, 4, 2)).tolist()
-        heard_voices, pitch, pedal, gains, heard_notes = ops.split(inputs, edges, axis=1)
+        edges = np.cumsum((3 * n_voices, 2 * n_voices, 4, 2)).tolist()
+        heard_voices, sung, pedal, gains, heard_notes = ops.split(inputs, edges, axis=1)
         heard_voices = ops.reshape(heard_voices, (n_frames, n_voices, 3))
         edges = np.cumsum([rows * columns for rows, columns in self._state_shapes[:-1]]).tolist()
         parts = ops.split(state, edges)
@@ -126,8 +123,8 @@ class LiveNetwork:
         factor, offset = ops.ones((n_voices, 1)), ops.zeros((n_voices, 1))
         if self._monophonic.normalizes:
             factor, offset, voice_moments = _affine(weights["mono/moments"], sums, gains[:, 1], voice_moments)
-        pitch = ops.cast(pitch, "int32")
-        amplitudes, power = self._controls.program(weights["controls"], q, step, pitch, factor, offset)
+        sung = ops.reshape(sung, (n_frames, n_voices, 2))
+        amplitudes, power = self._controls.program(q, step, sung, factor, offset)
         amplitudes = ops.reshape(ops.transpose(amplitudes, (1, 0, 2)), (n_frames, -1))
         states = context_state, voice_state, context_moments, voice_moments
         after = ops.concatenate([ops.reshape(part, (-1,)) for part in states])

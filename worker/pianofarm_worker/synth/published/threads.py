@@ -1,50 +1,45 @@
 """One render on several threads: groups of voices side by side, and the next chunk while this one is worked on. No arithmetic.
 
-The array libraries and NumPy's products let other threads run while they compute. A voice's row gives the same bytes in a group of
-any size, so the audio does not depend on the number of threads.
+The array libraries let other threads run while they compute. NumPy does so as well, but asks for the interpreter between any two
+operations: of threads that run at a time one at most should be in NumPy. A voice's row gives the same bytes in a group of any size,
+so the audio does not depend on the number of threads.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pianofarm_worker.synth.published.monophonic import MonophonicNetwork, RawControls
+from pianofarm_worker.synth.published.monophonic import RawControls
 
 _T = TypeVar("_T")
 
 
-class VoiceGroups:
-    """A monophonic network whose voices are dealt out to the threads of a pool."""
+def grouped_voices(
+    run: Callable[[slice], Iterator[RawControls]], n_voices: int, n_groups: int, pool: Executor
+) -> Generator[RawControls, None, None]:
+    """The raw controls of all voices, whose groups run on the pool, each of them up to a chunk ahead.
 
-    def __init__(self, network: MonophonicNetwork, n_voices: int, n_groups: int, pool: Executor) -> None:
-        edges = np.linspace(0, n_voices, min(n_groups, n_voices) + 1).astype(int)
-        self._network, self._pool = network, pool
-        self._groups = [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
-
-    def initial_state(self) -> list[Any]:
-        """The state before the first frame, group by group."""
-        return [self._network.initial_state(group.stop - group.start) for group in self._groups]
-
-    def run(
-        self, notes: NDArray[np.float32], pitch: NDArray[np.uint8], context: NDArray[np.float32], states: list[Any]
-    ) -> tuple[RawControls, list[Any]]:
-        """One chunk, as `MonophonicNetwork.run`."""
-        running = [
-            self._pool.submit(self._network.run, notes[:, group], pitch[:, group], context, state)
-            for group, state in zip(self._groups, states, strict=True)
+    Args:
+        run: the chunks of a group of voices.
+        n_voices: in all.
+        n_groups: wanted; there are no more than voices.
+        pool: with a thread for every group.
+    """
+    edges = np.linspace(0, n_voices, min(n_groups, n_voices) + 1).astype(int).tolist()
+    with contextlib.ExitStack() as stack:
+        groups = [
+            stack.enter_context(contextlib.closing(ahead(run(slice(*group)), pool)))
+            for group in itertools.pairwise(edges)
         ]
-        done = [future.result() for future in running]
-        raw = [chunk for chunk, _ in done]
-        joined = RawControls(
-            *(np.concatenate(parts, axis=1) for parts in zip(*((r.q, r.step, r.sums) for r in raw), strict=True))
-        )
-        return joined, [state for _, state in done]
+        for chunks in zip(*groups, strict=True):
+            parts = zip(*((chunk.q, chunk.step, chunk.sums) for chunk in chunks), strict=True)
+            yield RawControls(*(np.concatenate(part, axis=1) for part in parts))
 
 
 def ahead(items: Iterator[_T], pool: Executor) -> Generator[_T, None, None]:
