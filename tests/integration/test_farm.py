@@ -5,6 +5,8 @@ One worker and one sweeper stand for the whole module; tests differ by the notes
 
 import contextlib
 import hashlib
+import platform
+import re
 import signal
 from collections.abc import Iterator
 from itertools import count
@@ -262,6 +264,11 @@ def test_a_render_that_kills_its_worker_is_quarantined_and_its_neighbours_are_ma
     wait_for(ledger, jobs[0].id, State.QUARANTINED)
     render = ledger.render(jobs[0].key)
     assert (render.attempts, render.kills) == (settings.max_attempts, settings.max_attempts)
+    ends = re.findall(rf"standing@{re.escape(platform.node())}:\d+ \(([^()]*(?:\([^()]*\)[^()]*)?)\)", render.error)
+    assert len(ends) == settings.max_attempts, render.error
+    assert all(end.endswith(" MB when heard last") for end in ends)
+    # What ended the last one its parent may notice when its lease has lapsed: it is short here.
+    assert sum("signal 9 (SIGKILL)" in end for end in ends) >= settings.max_attempts - 1, render.error
     for job in jobs[1:]:
         assert job.wait(timeout_s=TIMEOUT_S).state is State.DONE
         assert ledger.render(job.key).attempts == 1

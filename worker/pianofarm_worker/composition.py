@@ -26,6 +26,7 @@ from pianofarm_common.queue import RENDER_TASK, make_app, publish
 from pianofarm_common.registry import Registry
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
+from pianofarm_worker import deaths
 from pianofarm_worker.delivery import Delivery
 from pianofarm_worker.devices import cores, device_name
 from pianofarm_worker.metering import MeteredLedger, MeteredMaker, serve_metrics
@@ -72,6 +73,7 @@ def compose(settings: Settings, load_piano: Callable[..., Piano] | None = None) 
 
     def remember_name(sender: str, **_: Any) -> None:
         child.node = sender
+        deaths.listen(settings, sender)
 
     def open_bench(**_: Any) -> None:
         child.bench = _open_bench(app, settings, sign, child.node, make_piano)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from pianofarm_common.errors import Cancelled, LeaseLost, PianofarmError
 from pianofarm_common.ledger import Claim, Ledger, WorkerInfo
@@ -71,6 +72,15 @@ class Hold:
 def end_process() -> None:
     """Kill this process: the pool starts another, the lease lapses, and the attempt counts as a dead worker."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def resident_mb() -> float:
+    """Memory of this process; 0.0 where the system does not say."""
+    try:
+        n_pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return round(n_pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
 
 
 class Pulse:
@@ -176,7 +186,8 @@ class Pulse:
             self._beats_to_presence = round(PRESENCE_S / self._interval_s)
             # Of several the one that is being rendered, if there is one.
             key = max(holds, key=lambda hold: not hold.uploading).claim.key if holds else ""
-            self._ledger.register_worker(replace(self._me, key=key, renders_done=self._renders_done, rests=self._rests))
+            me = replace(self._me, key=key, renders_done=self._renders_done, rests=self._rests, memory_mb=resident_mb())
+            self._ledger.register_worker(me)
         self._beats_to_presence -= 1
 
     def _renew(self, hold: Hold) -> None:

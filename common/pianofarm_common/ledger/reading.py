@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from typing import Any, Literal, Self
 
 import redis
@@ -231,7 +232,10 @@ class Reading:
     def workers(self) -> list[WorkerInfo]:
         """The workers that are alive, by name."""
         alive = self._scripts.call("worker", name="", info="", alive_ms=self._alive_ms)
-        found = [WorkerInfo(**(json.loads(info) | {"seen_at": int(float(seen)) / 1000.0})) for info, seen in alive]
+        # A newer version's workers say more of themselves.
+        known = {field.name for field in fields(WorkerInfo)}
+        told = [json.loads(info) | {"seen_at": int(float(seen)) / 1000.0} for info, seen in alive]
+        found = [WorkerInfo(**{name: value for name, value in each.items() if name in known}) for each in told]
         return sorted(found, key=lambda worker: worker.name)
 
     def why_barred(self, host: str) -> str:

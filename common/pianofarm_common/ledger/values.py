@@ -193,3 +193,4 @@ class WorkerInfo:
     key: str = ""  #: the render in hand, "" when idle
     renders_done: int = 0
     rests: str = ""  #: why it takes no work now, "" if it does
+    memory_mb: float = 0.0  #: resident; 0.0 where the system does not say

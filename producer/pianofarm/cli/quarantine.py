@@ -15,10 +15,11 @@ app = typer.Typer(
 
 @app.command("list")
 def list_(json: shared.Json = False) -> None:
-    """List the renders in quarantine, newest first, with the evidence."""
+    """List the renders in quarantine, newest first, with the evidence: the MIDI, the workers, what ended them, their memory."""
     from pianofarm.cli.terminal import print_json
     from pianofarm_common.ledger import Ledger
     from pianofarm_common.settings import Settings
+    from pianofarm_common.storage import midi_object
 
     ledger = Ledger.from_settings(Settings.load())
     for render in ledger.quarantined():
@@ -28,6 +29,7 @@ def list_(json: shared.Json = False) -> None:
                     "key": render.key,
                     "model": render.spec.model_name,
                     "performance_sha256": render.spec.performance_sha256,
+                    "midi": midi_object(render.spec.performance_sha256),
                     "audio_s": render.spec.audio_s,
                     "attempts": render.attempts,
                     "kills": render.kills,
@@ -39,7 +41,8 @@ def list_(json: shared.Json = False) -> None:
             )
         else:
             print(
-                f"{render.key}  {render.spec.model_name}, {render.spec.audio_s:.1f} s, {render.waiting_jobs} jobs: {render.error}"
+                f"{render.key}  {render.spec.model_name}, {render.spec.audio_s:.1f} s, {render.waiting_jobs} jobs,"
+                f" {midi_object(render.spec.performance_sha256)}: {render.error}"
             )
     ledger.close()
 

@@ -9,7 +9,7 @@
 --                     frac, fev fraction of the last progress event, et error type, err error, res result, rest keys of its message,
 --                     many claimed together, made '1' where its worker went on to another before the commit, alone '1' where it is to be
 --                     made with nothing else in hand, defs how often it was deferred, since when (ms), hosts those
---                     its workers died on
+--                     its workers died on, fates who they were and their memory in MB
 --   waiting:<key>     hash: job -> batch; who is told when the render is finished
 --   job:<id>          hash: key, batch, owner, name, cls, created, cached, st final state ('' while it waits), fin, et, err
 --   batch:<id>        hash: total and a count for each state; batchjobs:<id> list of job ids; events:<id> stream
@@ -24,7 +24,7 @@
 --   mark              hash: class -> the youngest publication that was claimed
 --   quarantine        sorted set of quarantined renders; parked: list of unreadable messages; fence: counter of tokens
 --   retiring:<key>    while the objects of a forgotten render are deleted
---   workers, seen     hash and sorted set of living workers
+--   workers, seen     hash and sorted set of living workers; fate:<worker> what ended one, as its parent saw it
 --   deaths:<host>     sorted set: renders whose worker died on this host and on no other, when; barred: hash of hosts that get no work
 --   heard, grace      when a worker or a sweeper was heard last, and until when no lease lapses after nobody was (ms)
 --
@@ -396,22 +396,39 @@ local function blame(r)
   end
 end
 
+-- A worker that died, and what is known of its end: what its parent saw, which may be seconds late, and its memory when it was heard last.
+local function fate_of(worker, memory_mb)
+  local known = {}
+  known[1] = call('GET', P .. 'fate:' .. worker) or nil
+  if memory_mb > 0 then known[#known + 1] = string.format('%.0f MB when heard last', memory_mb) end
+  return worker .. (#known > 0 and ' (' .. table.concat(known, ', ') .. ')' or '')
+end
+
+local function memory_of(worker)
+  local info = call('HGET', P .. 'workers', worker)
+  return info and tonumber(cjson.decode(info).memory_mb or 0) or 0
+end
+
 -- The lease ran out: its worker is dead, cut off or stuck. Again at once, or out of the way if that was the last attempt.
 -- A worker may have died of another render that it had in hand: then this attempt does not count, and the next ones are made with nothing
 -- else in hand, so that there is no second doubt.
 local function lapse(r)
   r.tok = '' -- whoever still holds it has lost the lease, and is told so
   blame(r)
-  local err = 'worker ' .. r.wk .. ' gave no sign of life during attempt ' .. r.att
+  local render, memory_mb = P .. 'render:' .. r.key, memory_of(r.wk)
+  local err = 'worker ' .. fate_of(r.wk, memory_mb) .. ' gave no sign of life during attempt ' .. r.att
   if r.alone ~= '1' and (r.made == '1' or (tonumber(r.many) or 1) > 1) then
-    call('HSET', P .. 'render:' .. r.key, 'att', math.max(0, r.att - 1), 'alone', '1')
+    call('HSET', render, 'att', math.max(0, r.att - 1), 'alone', '1')
     requeue(r, 'q', NOW, 'retry', 'WorkerDied', err .. ', with other renders in hand; made alone from now on')
     return
   end
   r.kills = r.kills + 1
-  call('HSET', P .. 'render:' .. r.key, 'kills', r.kills)
+  local fates, told = call('HGET', render, 'fates') or '', {}
+  for worker, mb in string.gmatch(fates, '([^\t\n]+)\t(%S+)\n') do told[#told + 1] = fate_of(worker, tonumber(mb)) end
+  call('HSET', render, 'kills', r.kills, 'fates', string.sub(fates .. r.wk .. '\t' .. tag(memory_mb) .. '\n', 1, 1000))
   if r.att >= A.max_attempts then
-    finish(r, 'quarantined', 'WorkerDied', err .. '; ' .. r.kills .. ' attempts ended like that')
+    local before = #told > 0 and ', before that of ' .. table.concat(told, ', ') or ''
+    finish(r, 'quarantined', 'WorkerDied', err .. '; ' .. r.kills .. ' attempts ended like that' .. before)
   else
     requeue(r, 'q', NOW, 'retry', 'WorkerDied', err)
   end
@@ -423,6 +440,6 @@ local function restart(r)
   call('PERSIST', render)
   call('ZREM', P .. 'quarantine', r.key)
   call('HSET', render, 'st', 'queued', 'att', 0, 'kills', 0, 'alone', '', 'tok', '', 'nonce', '', 'frac', '0', 'fev', '0', 'et', '', 'err', '',
-    'res', '', 'defs', 0, 'since', '', 'hosts', '', 'sub', int(NOW), 'start', '0', 'fin', '0')
+    'res', '', 'defs', 0, 'since', '', 'hosts', '', 'fates', '', 'sub', int(NOW), 'start', '0', 'fin', '0')
   r.st, r.sub = 'queued', NOW
 end
