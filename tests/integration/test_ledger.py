@@ -1,5 +1,6 @@
 """The ledger on a real server: every arrow of docs/job-states.md, and what must not happen."""
 
+import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -297,6 +298,18 @@ def test_a_render_that_kills_its_workers_is_quarantined_until_somebody_retries_i
     assert quick.job(ticket.job_id).state is State.DONE
     assert (quick.batch("batch").done, quick.batch("later").done) == (1, 1)
     assert quick.quarantined() == []
+
+
+def test_the_ledger_tells_when_the_first_lease_lapses(quick: Ledger) -> None:
+    assert quick.lapse_in_s() == math.inf
+    first = claim(quick, submit(quick, 1))
+    assert 0 < quick.lapse_in_s() <= 0.5
+    time.sleep(0.6)
+    claim(quick, submit(quick, 2))
+    assert quick.lapse_in_s() <= 0
+    with pytest.raises(LeaseLost):
+        sweep_until_found(quick, EMPTY)
+        quick.commit(first.key, first.token, result(first.spec))
 
 
 def test_a_claim_finds_a_lapsed_lease_without_waiting_for_the_sweeper(quick: Ledger) -> None:

@@ -7,6 +7,7 @@ import platform
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 from celery import Celery
@@ -25,6 +26,9 @@ from pianofarm_worker.webhooks import Teller
 
 #: Longest wait between two sweeps while a service does not answer.
 MAX_PAUSE_S = 5.0
+
+#: A lease has surely lapsed this long after its end.
+LAPSED_S = 0.005
 
 log = get_logger(__name__)
 
@@ -47,8 +51,19 @@ def sweep_once(ledger: Ledger, app: Celery, metrics: SweeperMetrics | None = Non
     return n_published
 
 
+def next_pause_s(interval_s: float, spent_s: float, lapse_in_s: float) -> float:
+    """How long to wait for the next sweep: until the interval is over, or just until a lease lapses that nobody renews any more.
+
+    Workers renew long before: a lease that is so near to its end is that of one who died, and somebody may wait for its render.
+    A lease that should have lapsed and was left, because after an outage all get some grace, hurries nobody.
+    """
+    # One that takes longer than its interval must not follow itself without end.
+    rest_s = max(interval_s / 2, interval_s - spent_s)
+    return min(rest_s, lapse_in_s + LAPSED_S) if lapse_in_s > 0 else rest_s
+
+
 def run(settings: Settings, ending: threading.Event) -> None:
-    """Sweep every `sweep_interval_s` until `ending` is set; outlives outages of Redis."""
+    """Sweep every `sweep_interval_s`, and when a lease lapses, until `ending` is set; outlives outages of Redis."""
     ledger, app = Ledger.from_settings(settings), make_app(settings)
     metrics = SweeperMetrics()
     stop_serving = _serve(settings, metrics)
@@ -62,15 +77,17 @@ def run(settings: Settings, ending: threading.Event) -> None:
     pause_s = settings.sweep_interval_s
     log.info("sweeping", interval_s=settings.sweep_interval_s)
     while not ending.wait(pause_s):
+        began = time.monotonic()
         try:
             with metrics.sweep_s.time():
                 n_published = sweep_once(ledger, app, metrics)
+            lapse_in_s = ledger.lapse_in_s()
         except PianofarmError as error:
             metrics.errors.labels(one_of(type(error).__name__, ERRORS)).inc()
             pause_s = min(max(MAX_PAUSE_S, settings.sweep_interval_s), 2 * pause_s)
             log.warning("sweep failed", error=str(error), retry_in_s=pause_s)
             continue
-        pause_s = settings.sweep_interval_s
+        pause_s = next_pause_s(settings.sweep_interval_s, time.monotonic() - began, lapse_in_s)
         metrics.sweeps.inc()
         metrics.last_sweep.set_to_current_time()
         if n_published:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,8 +21,8 @@ from pianofarm_common.renders import PriorityClass, RenderKey, RenderResult, Ren
 #: Renders of each kind that one sweep takes.
 SWEEP_LIMIT = 500
 
-#: Renders that a claim may publish: some 100 ms for the worker, before it begins with its own.
-CLAIM_ADMITS = 256
+#: Renders that a claim may publish: the worker does so before it begins with its own, for which somebody may wait.
+CLAIM_ADMITS = 64
 
 #: A render whose objects are being deleted is made by nobody for so long at most.
 RETIRING_S = 600.0
@@ -167,7 +168,7 @@ class Ledger(Entry):
             LeaseLost: the token is no longer current; nothing was changed.
             Cancelled: nobody waits any more; nothing was changed.
         """
-        answer = self._scripts.call("commit", key=key, token=token, result=result.model_dump_json())
+        answer = self._scripts.call("commit", result.model_dump_json(), key=key, token=token)
         if answer == "lost":
             raise LeaseLost(_lost(key))
         if answer == "cancelled":
@@ -258,6 +259,15 @@ class Ledger(Entry):
             for name, spread, *keys in admitted
         ]
         return alone + together + turns
+
+    def lapse_in_s(self) -> float:
+        """Seconds until the first lease lapses that is not renewed by then; 0 or less where one has, infinite without leases."""
+        with translated(self._where):
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.time()
+            pipeline.zrange(f"{PREFIX}leases", 0, 0, withscores=True)
+            (now_s, now_us), first = pipeline.execute()
+        return float(first[0][1]) / 1000 - (now_s + now_us / 1e6) if first else math.inf
 
     def adopt(self, results: Sequence[RenderResult]) -> int:
         """Enter finished renders from their sidecars, after Redis lost its memory; returns how many were not known as done.

@@ -63,7 +63,7 @@ class Scripts:
         self._where = where
         self.client = client
         self._scripts = {name: client.register_script(source) for name, source in sources().items()}
-        self._common = {
+        common = {
             "ttl_s": settings.ledger_ttl_s,
             "events_max": settings.events_max_length,
             "max_attempts": settings.max_attempts,
@@ -73,6 +73,7 @@ class Scripts:
             "host_window_ms": round(settings.host_window_s * 1000),
             "window_ms": round(settings.window_audio_s * 1000),
         }
+        self._common = json.dumps(common)[:-1]
 
     def call(self, name: str, /, *texts: Argument, **arguments: object) -> Any:
         """Run a script; returns what it returns. Raises what `translated` raises.
@@ -83,16 +84,19 @@ class Scripts:
             arguments: given as one JSON object.
         """
         with translated(self._where):
-            return self._scripts[name](keys=[PREFIX], args=[json.dumps(self._common | arguments), *texts])
+            return self._scripts[name](keys=[PREFIX], args=[self._json(arguments), *texts])
 
     def command(self, name: str, /, *texts: Argument, **arguments: object) -> tuple[Argument, ...]:
         """The command that runs a script which Redis knows already."""
-        return ("EVALSHA", self._scripts[name].sha, 1, PREFIX, json.dumps(self._common | arguments), *texts)
+        return ("EVALSHA", self._scripts[name].sha, 1, PREFIX, self._json(arguments), *texts)
+
+    def _json(self, arguments: Mapping[str, object]) -> str:
+        return f"{self._common}, {json.dumps(arguments)[1:]}" if arguments else f"{self._common}}}"
 
     def call_many(self, name: str, calls: Sequence[Mapping[str, object]]) -> list[Any]:
         """Run a script several times in one round trip, each run a step of its own; returns and raises as `call`."""
         script = self._scripts[name]
-        texts = [json.dumps({**self._common, **arguments}) for arguments in calls]
+        texts = [self._json(arguments) for arguments in calls]
 
         def run() -> list[Any]:
             pipeline = script.registered_client.pipeline(transaction=False)

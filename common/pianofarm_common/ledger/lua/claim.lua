@@ -31,10 +31,12 @@ if r.at == 'b' and score > NOW then return { 'backoff' } end
 
 if r.at == 'q' and score > (tonumber(call('HGET', P .. 'mark', r.cls)) or 0) then call('HSET', P .. 'mark', r.cls, int(score)) end
 r.att, r.wk, r.tok = r.att + 1, A.worker, call('INCR', P .. 'fence') .. ':' .. A.nonce
-call('HSET', P .. 'render:' .. A.key, 'att', r.att, 'wk', r.wk, 'tok', r.tok, 'nonce', A.nonce, 'lease', int(NOW + A.lease_ms),
-  'start', int(NOW), 'frac', '0', 'fev', '0', 'rest', A.rest, 'many', A.together, 'made', '')
+gather(r)
+write(r, 'att', r.att, 'wk', r.wk, 'tok', r.tok, 'nonce', A.nonce, 'lease', int(NOW + A.lease_ms), 'start', int(NOW), 'frac', '0', 'fev', '0',
+  'rest', A.rest, 'many', A.together, 'made', '')
 move(r, 'l', NOW + A.lease_ms)
 change(r, 'running', 'running', 0)
+save(r)
 for _, mate in ipairs(A.made) do
   -- From here on nobody could tell which of them the worker died of. What is behind them in their message is behind this one, too.
   local render = P .. 'render:' .. mate[1]

@@ -53,6 +53,20 @@ local function load_render(key)
   return r
 end
 
+-- Write fields of a render: now, or where it was begun with `gather`, with others by `save`.
+local function write(r, ...)
+  if not r.gathered then return call('HSET', P .. 'render:' .. r.key, ...) end
+  for i = 1, select('#', ...) do r.gathered[#r.gathered + 1] = (select(i, ...)) end
+end
+
+local function gather(r) r.gathered = r.gathered or {} end
+
+local function save(r)
+  local fields = r.gathered
+  r.gathered = nil
+  if fields and fields[1] then call('HSET', P .. 'render:' .. r.key, unpack(fields)) end
+end
+
 local function leased(r) return r.at == 'l' end
 
 -- The column of `load` a list counts in: whatever is not leased waits.
@@ -92,14 +106,28 @@ local function has_room(cls)
   return w.ms < w.max_ms or w.n < w.min_n
 end
 
-local function count(r, sign)
-  local name = r.cls .. ':' .. column(r.at)
+local function count(name, sign, ms)
   call('HINCRBY', P .. 'load', 'n:' .. name, sign)
-  call('HINCRBY', P .. 'load', 'ms:' .. name, int(sign * r.ams))
-  if r.at == 'q' then
-    call('HINCRBY', P .. 'load', 'pms:' .. r.cls, int(sign * r.ams))
-    local w = windows[r.cls]
-    if w then w.n, w.ms = w.n + sign, w.ms + sign * r.ams end
+  call('HINCRBY', P .. 'load', 'ms:' .. name, int(sign * ms))
+end
+
+local function count_published(cls, sign, ms)
+  call('HINCRBY', P .. 'load', 'pms:' .. cls, int(sign * ms))
+  local w = windows[cls]
+  if w then w.n, w.ms = w.n + sign, w.ms + sign * ms end
+end
+
+-- Keep `load` true for a render that came from another list, perhaps of another class ('' is none).
+local function recount(r, from_at, from_cls)
+  local from, to = from_at ~= '' and from_cls .. ':' .. column(from_at), r.at ~= '' and r.cls .. ':' .. column(r.at)
+  if from ~= to then
+    if from then count(from, -1, r.ams) end
+    if to then count(to, 1, r.ams) end
+  end
+  local was, is = from_at == 'q' and from_cls, r.at == 'q' and r.cls
+  if was ~= is then
+    if was then count_published(was, -1, r.ams) end
+    if is then count_published(is, 1, r.ams) end
   end
 end
 
@@ -107,7 +135,7 @@ end
 -- owner before it ends, whichever is later; it ends its audio, divided by its owner's weight, after its start. Next is who starts first,
 -- and its start is the virtual time from then on.
 
-local virtuals, weights, turns_known = {}, {}, {}
+local virtuals, virtuals_moved, weights, turns_known = {}, {}, {}, {}
 
 local function virtual(cls)
   if not virtuals[cls] then virtuals[cls] = tonumber(call('HGET', P .. 'virtual', cls) or '') or 0 end
@@ -135,32 +163,35 @@ local function rest(cls, owner, finish)
   call('ZREMRANGEBYRANK', rested, 0, -10001)
 end
 
--- Serve a render of an owner that starts at `start`; returns where the owner's next one starts.
+-- Serve a render of an owner that starts at `start`; returns where the owner's next one starts. `keep_virtual` follows.
 local function serve(r, owner, start)
-  if start > virtual(r.cls) then
-    virtuals[r.cls] = start
-    call('HSET', P .. 'virtual', r.cls, tag(start))
-  end
+  if start > virtual(r.cls) then virtuals[r.cls], virtuals_moved[r.cls] = start, true end
   return start + r.ams / weight(owner)
 end
 
--- Put a render in another list (or in none, at = ''), perhaps in another class; keeps `load` true.
+local function keep_virtual(cls)
+  if virtuals_moved[cls] then call('HSET', P .. 'virtual', cls, tag(virtuals[cls])) end
+  virtuals_moved[cls] = nil
+end
+
+-- Put a render in another list (or in none, at = ''), perhaps in another class; keeps `load` true. Returns true where its owner's lane is
+-- empty now.
 local function move(r, at, score, cls)
-  if r.at ~= '' then
+  local from_at, from_cls, emptied = r.at, r.cls, false
+  if from_at ~= '' then
     call('ZREM', list_of(r), r.key)
-    count(r, -1)
-    if r.at == 'w' and call('EXISTS', list_of(r)) == 0 then
+    emptied = from_at == 'w' and call('EXISTS', list_of(r)) == 0
+    if emptied then
       turns_known[r.cls .. ':' .. r.own] = nil
       local start = call('ZSCORE', P .. 'turns:' .. r.cls, r.own)
       if start then rest(r.cls, r.own, tonumber(start)) end
     end
   end
   r.at, r.cls = at, cls or r.cls
-  if at ~= '' then
-    call('ZADD', list_of(r), tag(score), r.key)
-    count(r, 1)
-  end
-  call('HSET', P .. 'render:' .. r.key, 'at', r.at, 'cls', r.cls)
+  if at ~= '' then call('ZADD', list_of(r), tag(score), r.key) end
+  recount(r, from_at, from_cls)
+  write(r, 'at', r.at, 'cls', r.cls)
+  return emptied
 end
 
 -- Put a render that is in no list where it waits for its owner's turn.
@@ -194,13 +225,13 @@ end
 
 local function batch_column(state) if state == 'uploading' then return 'running' end return state end
 
--- Finished batches get their lifetime, growing ones lose it.
-local function settle_batch(batch)
+-- Finished batches get their lifetime, those that grew or have work again lose it.
+local function settle_batch(batch, grew)
   local c = call('HMGET', P .. 'batch:' .. batch, 'total', 'done', 'failed', 'quarantined', 'cancelled')
   local finished = 0
   for i = 2, 5 do finished = finished + (tonumber(c[i]) or 0) end
   local is_over = finished >= (tonumber(c[1]) or 0)
-  for _, name in ipairs({ 'batch:', 'batchjobs:', 'events:' }) do
+  for _, name in ipairs((is_over or grew) and { 'batch:', 'batchjobs:', 'events:' } or {}) do
     if is_over then call('EXPIRE', P .. name .. batch, A.ttl_s)
     else call('PERSIST', P .. name .. batch) end
   end
@@ -213,10 +244,14 @@ local function tell(r, job, batch, kind, fraction, err)
   call('XADD', P .. 'events', 'MAXLEN', '~', A.events_max, '*', unpack(fields))
 end
 
+-- The jobs that wait for a render, as they were when it was asked first.
 local function waiting(r)
-  local flat, jobs = call('HGETALL', P .. 'waiting:' .. r.key), {}
-  for i = 1, #flat, 2 do jobs[#jobs + 1] = { id = flat[i], batch = flat[i + 1] } end
-  return jobs
+  if not r.jobs then
+    r.jobs = {}
+    local flat = call('HGETALL', P .. 'waiting:' .. r.key)
+    for i = 1, #flat, 2 do r.jobs[#r.jobs + 1] = { id = flat[i], batch = flat[i + 1] } end
+  end
+  return r.jobs
 end
 
 -- True where nobody who waits for a render may have it started now.
@@ -257,7 +292,9 @@ local function enqueue(r, owner, score)
   -- Where nothing waits at all, everybody is a newcomer.
   if window(r.cls).n == 0 and call('EXISTS', P .. 'turns:' .. r.cls) == 0 then call('DEL', P .. 'rested:' .. r.cls) end
   local start = start_of(r.cls, owner)
-  rest(r.cls, owner, serve(r, owner, start))
+  local finish = serve(r, owner, start)
+  keep_virtual(r.cls)
+  rest(r.cls, owner, finish)
   move(r, 'q', NOW)
   return 1
 end
@@ -284,13 +321,13 @@ local function admit(cls, most)
         move(r, 'p', r.sub)
       else
         local finish = serve(r, owner, start)
-        move(r, 'q', NOW)
-        if call('ZSCORE', P .. 'turns:' .. cls, owner) then call('ZADD', P .. 'turns:' .. cls, tag(finish), owner)
-        else rest(cls, owner, finish) end
+        if move(r, 'q', NOW) then rest(cls, owner, finish)
+        else call('ZADD', P .. 'turns:' .. cls, tag(finish), owner) end
         admitted[#admitted + 1] = r
       end
     end
   end
+  keep_virtual(cls)
   -- A bundle is to hold similar lengths, and no long one is to be left for the end.
   if cls == 'bulk' then table.sort(admitted, function(a, b) return a.ams > b.ams end) end
   return admitted
@@ -310,7 +347,7 @@ local function change(r, state, kind, fraction, err)
     end
   end
   r.st = state
-  call('HSET', P .. 'render:' .. r.key, 'st', state)
+  write(r, 'st', state)
   return changed
 end
 
@@ -320,13 +357,14 @@ local function finish_job(id, state, et, err)
 end
 
 local function finish(r, state, et, err, result)
-  local render, jobs = P .. 'render:' .. r.key, waiting(r)
+  gather(r)
   local batches = change(r, state, state, state == 'done' and 1 or 0, err)
   move(r, '', 0)
-  call('HSET', render, 'fin', int(NOW), 'et', et, 'err', err, 'res', result or '', 'last', r.tok, 'tok', '', 'nonce', '', 'rest', '')
-  if state == 'done' then call('HSET', render, 'frac', '1') end
-  call('EXPIRE', render, A.ttl_s)
-  for _, job in ipairs(jobs) do finish_job(job.id, state, et, err) end
+  write(r, 'fin', int(NOW), 'et', et, 'err', err, 'res', result or '', 'last', r.tok, 'tok', '', 'nonce', '', 'rest', '')
+  if state == 'done' then write(r, 'frac', '1') end
+  save(r)
+  call('EXPIRE', P .. 'render:' .. r.key, A.ttl_s)
+  for _, job in ipairs(waiting(r)) do finish_job(job.id, state, et, err) end
   if state == 'failed' or state == 'quarantined' then
     -- Kept, so that a retry can tell those who waited.
     call('EXPIRE', P .. 'waiting:' .. r.key, A.ttl_s)
@@ -342,9 +380,11 @@ end
 
 -- Back to waiting: the token is void from here on.
 local function requeue(r, at, score, kind, et, err)
+  gather(r)
   change(r, 'queued', kind, 0, err)
   move(r, at, score)
-  call('HSET', P .. 'render:' .. r.key, 'last', r.tok, 'tok', '', 'nonce', '', 'rest', '', 'frac', '0', 'fev', '0', 'et', et, 'err', err)
+  write(r, 'last', r.tok, 'tok', '', 'nonce', '', 'rest', '', 'frac', '0', 'fev', '0', 'et', et, 'err', err)
+  save(r)
 end
 
 -- Note that somebody was heard. Where nobody was for half a lease, the network or Redis itself was away, and workers that live could not

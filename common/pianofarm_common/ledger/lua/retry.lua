@@ -11,5 +11,5 @@ end
 local batches = change(r, 'queued', 'retry', 0)
 restart(r)
 move(r, 'q', NOW)
-for batch in pairs(batches) do settle_batch(batch) end
+for batch in pairs(batches) do settle_batch(batch, true) end
 return r.cls

@@ -134,5 +134,5 @@ for _, given in ipairs(A.runs) do
   batches[batch] = true
 end
 settle_lane()
-for batch in pairs(batches) do settle_batch(batch) end
+for batch in pairs(batches) do settle_batch(batch, true) end
 return answers
