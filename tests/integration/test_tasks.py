@@ -251,6 +251,31 @@ def test_a_midi_object_that_is_not_the_performance_asked_for_is_refused(
         workshop.make(Hold(claim, StopSign()))
 
 
+def test_a_bundle_of_an_unknown_version_is_parked_whole_and_its_renders_wait_for_another(
+    bench: Bench, ledger: Ledger, redis_settings: Settings, app: Celery
+) -> None:
+    tickets = ledger.submit_many([request(number, priority=PriorityClass.BULK) for number in range(3)])
+    keys = [ticket.key for ticket in tickets]
+    work_through(bench, message(*tickets) | {"v": 2})
+    assert bench.maker.made == []
+    ((parked, why),) = ledger.parked()
+    assert all(key in parked for key in keys)
+    assert "message version 2 is not known here" in why
+    assert {(status.state, status.attempts) for status in ledger.renders(keys).values()} == {(State.QUEUED, 0)}
+
+    # The message is used up: the sweeper takes it for a lost one.
+    published: list[RenderKey] = []
+
+    def found() -> bool:
+        for publication in ledger.sweep(backlog(app)):
+            published.extend(publication.keys)
+        return len(published) >= len(keys)
+
+    wait_until(found, "the renders of the parked message")
+    work_through(bench, {"v": 1, "renders": published})
+    assert set(bench.maker.made) == set(keys)
+
+
 def test_where_messages_are_signed_all_others_are_parked_with_the_reason(
     bench: Bench, ledger: Ledger, redis_settings: Settings
 ) -> None:
