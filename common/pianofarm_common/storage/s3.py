@@ -174,7 +174,11 @@ class S3BlobStore:
                 raise BadSettings(
                     f"{where} refused {key!r} ({code}): check PIANOFARM_S3_ACCESS_KEY, PIANOFARM_S3_SECRET_KEY and their rights"
                 ) from None
-            if code in CLOCK_CODES or status in RETRY_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            if code in CLOCK_CODES:
+                raise ServiceUnavailable(
+                    f"{where} answered {status} {code} for {key!r}: the clock of this machine is wrong, set it (NTP)"
+                ) from None
+            if status in RETRY_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise ServiceUnavailable(f"{where} answered {status} {code} for {key!r}: try again later") from None
             raise Permanent(f"{where} answered {status} {code} for {key!r}") from None
         except NoCredentialsError:

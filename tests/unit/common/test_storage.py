@@ -1,6 +1,9 @@
 """LocalBlobStore, and what S3BlobStore says when there is nobody."""
 
 import errno
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -109,3 +112,24 @@ def test_an_object_that_is_larger_than_its_reader_takes_is_refused(tmp_path):
     assert len(store.get("midi/large", 1001)) == 1001
     with pytest.raises(LimitExceeded, match="1001 bytes, more than the 1000"):
         store.get("midi/large", 1000)
+
+
+def test_a_store_that_refuses_the_time_of_this_machine_says_so_and_is_tried_again() -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b"<Error><Code>RequestTimeTooSkewed</Code><Message>an hour off</Message></Error>"
+            self.send_response(HTTPStatus.FORBIDDEN)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        settings = Settings(s3_endpoint=endpoint, s3_access_key="key", s3_secret_key="secret-key-of-the-test")
+        with pytest.raises(ServiceUnavailable, match="the clock of this machine is wrong"):
+            S3BlobStore.from_settings(settings).get("midi/some")
+        server.shutdown()
