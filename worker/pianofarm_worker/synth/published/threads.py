@@ -1,8 +1,8 @@
 """One render on several threads: groups of voices side by side, and the next chunk while this one is worked on. No arithmetic.
 
 The array libraries let other threads run while they compute. NumPy does so as well, but asks for the interpreter between any two
-operations: of threads that run at a time one at most should be in NumPy. A voice's row gives the same bytes in a group of any size,
-so the audio does not depend on the number of threads.
+operations: of threads that run at a time one at most should be in NumPy. A voice's row gives the same bytes in a group of any size
+from two on, so the audio does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from pianofarm_worker.synth.published.monophonic import RawControls
 
 _T = TypeVar("_T")
 
+#: Voices of the smallest group. A product with a single row is another program, which sums in another order.
+_FEWEST_VOICES = 2
+
 
 def grouped_voices(
     run: Callable[[slice], Iterator[RawControls]], n_voices: int, n_groups: int, pool: Executor
@@ -28,10 +31,10 @@ def grouped_voices(
     Args:
         run: the chunks of a group of voices.
         n_voices: in all.
-        n_groups: wanted; there are no more than voices.
+        n_groups: wanted; there are fewer where a group would have a single voice.
         pool: with a thread for every group.
     """
-    edges = np.linspace(0, n_voices, min(n_groups, n_voices) + 1).astype(int).tolist()
+    edges = np.linspace(0, n_voices, max(1, min(n_groups, n_voices // _FEWEST_VOICES)) + 1).astype(int).tolist()
     with contextlib.ExitStack() as stack:
         groups = [
             stack.enter_context(contextlib.closing(ahead(run(slice(*group)), pool)))

@@ -61,7 +61,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(piano, small_model):
     from pianofarm_worker.synth.published.piano import PublishedPiano
 
     alone = piano.render(performance(), RenderOptions(), seed=5)
-    for n_threads in (2, 3):
+    for n_threads in (2, 3, 16):  # 16: as many as voices
         shared = PublishedPiano(small_model, n_threads=n_threads).render(performance(), RenderOptions(), seed=5)
         assert alone.wet.tobytes() == shared.wet.tobytes()
 
