@@ -12,7 +12,7 @@ fault        point, action                     what was done to the farm
 """
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,7 @@ def count(history: list[Entry]) -> dict[str, int]:
     for entry in history:
         if entry["kind"] == "claimed":
             tokens[entry["key"]].add(entry["token"])
+    outcomes = Counter(entry["outcome"] for entry in history if entry["kind"] == "committed")
     return {
         "jobs": sum(entry["kind"] == "submitted" for entry in history),
         "done": sum(entry["state"] == "done" for entry in final),
@@ -133,7 +134,8 @@ def count(history: list[Entry]) -> dict[str, int]:
         "faults": sum(entry["kind"] == "fault" for entry in history),
         "renders": len(tokens),
         "again": sum(len(each) > 1 for each in tokens.values()),
-        "commits_refused": sum(entry["kind"] == "committed" and entry["outcome"] != "ok" for entry in history),
+        "commits_refused": outcomes["LeaseLost"] + outcomes["Cancelled"],
+        "commits_unanswered": outcomes["ServiceUnavailable"],
         "lost": sum(problem.startswith("lost") for problem in problems),
         "duplicated": sum(problem.startswith(("twice", "stale")) for problem in problems),
         "problems": len(problems),

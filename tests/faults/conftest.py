@@ -12,7 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
-from campaign import SEED, FaultyFarm
+from campaign import SEED
+from farms import FaultyFarm
 from published import conditions, save_scenarios
 
 #: Scenarios that were played, by name.
@@ -32,7 +33,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     properties = dict(report.user_properties)
     if report.when == "call" and "name" in properties and _conditions:
         outcome = {"outcome": report.outcome, "took_s": round(report.duration, 1)}
-        _played[properties.pop("name")] = properties | outcome
+        name = properties.pop("name")
+        _played[name] = properties | outcome
 
 
 def pytest_sessionfinish() -> None:

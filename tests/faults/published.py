@@ -16,11 +16,23 @@ PAGE = REPOSITORY / "docs" / "reliability.md"
 #: A table in the page: everything between the two comments is written by `fill`.
 _SLOT = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
+#: Columns of the faults: what `checker.count` calls them, and what the page does.
+_COUNTS = {
+    "jobs": "jobs",
+    "done": "done",
+    "cancelled": "cancelled",
+    "again": "renders begun again",
+    "commits_refused": "commits refused",
+    "lost": "lost",
+    "duplicated": "duplicated",
+    "problems": "any broken promise",
+}
+
 Result = dict[str, Any]
 
 
 def conditions() -> Result:
-    """When, on what and of what; each scenario and each soak carries them, since they may be played on different days."""
+    """When, on what and of what."""
     sys.path.insert(0, str(REPOSITORY))
     from bench.machine import describe
 
@@ -43,9 +55,11 @@ def save(name: str, result: Result) -> None:
 
 def save_scenarios(played: dict[str, Result], how: Result) -> None:
     """Add scenarios to those played before: what was played again takes the place of what it was."""
-    load_after = round(os.getloadavg()[0], 2)
-    said = {name: scenario | how | {"load_after": load_after} for name, scenario in played.items()}
-    save("faults", load("faults") | said)
+    before, commit = load("faults"), how["commit"]
+    scenarios = before.get("scenarios", {}) | {name: each | {"commit": commit} for name, each in played.items()}
+    runs = before.get("runs", {}) | {commit: how | {"load_after": round(os.getloadavg()[0], 2)}}
+    used = {each["commit"] for each in scenarios.values()}
+    save("faults", {"runs": {name: run for name, run in runs.items() if name in used}, "scenarios": scenarios})
 
 
 def fill(page: str) -> str:
@@ -57,47 +71,32 @@ def fill(page: str) -> str:
     return _SLOT.sub(lambda match: f"{match.group(1)}{TABLES[match.group(2)]()}{match.group(3)}", page)
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    shown = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in shown])
-
-
-def _either(values: list[Any]) -> str:
-    return ", ".join(map(str, sorted(set(values))))
-
-
-#: Columns of the faults: what `checker.count` calls them.
-_COUNTS = ("jobs", "done", "cancelled", "again", "commits_refused", "lost", "duplicated")
-_HEADS = ("jobs", "done", "cancelled", "renders begun again", "commits refused", "lost", "duplicated")
-
-
 def faults() -> str:
     """A line for each kind of fault, and their sum."""
-    kinds: dict[str, list[Result]] = {}
-    for name, scenario in sorted(load("faults").items()):
-        kinds.setdefault(name.split(" @ ")[0], []).append(scenario)
-    rows, total = [], Counter[str]()
-    for kind, scenarios in kinds.items():
-        sums = Counter({"played": len(scenarios), "passed": sum(each["outcome"] == "passed" for each in scenarios)})
-        for each in scenarios:
-            sums.update({name: each[name] for name in _COUNTS if name in each})
+    kinds: dict[str, Counter[str]] = {}
+    for name, scenario in sorted(load("faults")["scenarios"].items()):
+        counted = {count: scenario.get(count, 0) for count in _COUNTS}
+        counted |= {"played": 1, "passed": int(scenario["outcome"] == "passed")}
+        kinds.setdefault(name.split(" @ ")[0], Counter()).update(counted)
+    total = Counter[str]()
+    for sums in kinds.values():
         total.update(sums)
-        rows.append((kind, sums["played"], sums["passed"], *(sums[name] for name in _COUNTS)))
-    rows.append(("**all**", total["played"], total["passed"], *(total[name] for name in _COUNTS)))
-    return _table(("fault", "scenarios", "passed", *_HEADS), rows)
+    names = ("played", "passed", *_COUNTS)
+    rows = [(kind, *(sums[name] for name in names)) for kind, sums in kinds.items()]
+    return _table(
+        ("fault", "points", "passed", *_COUNTS.values()), [*rows, ("**all**", *(total[name] for name in names))]
+    )
 
 
 def faults_conditions() -> str:
     """Of which commit, where, how long the outages were."""
-    every = list(load("faults").values())
-    loads = [each[name] for each in every for name in ("load_before", "load_after")]
-    return (
-        f"Played on {_either([each['at'] for each in every])}, commit {_either([each['commit'] for each in every])}, outages of "
-        f"{_either([each['outage_s'] for each in every])} s, seed {_either([each['seed'] for each in every])}; "
-        f"{_either([each['cores'] for each in every])} cores of {_either([each['cpu'] for each in every])}, "
-        f"Python {_either([each['python'] for each in every])}, load average {min(loads)} to {max(loads)}."
-    )
+    found = load("faults")
+    outages = sorted({each["outage_s"] for each in found["scenarios"].values() if "outage_s" in each}, reverse=True)
+    lines = [f"Outages of {', '.join(f'{outage_s:g} s' for outage_s in outages)}."]
+    for run in found["runs"].values():
+        n_played = sum(each["commit"] == run["commit"] for each in found["scenarios"].values())
+        lines.append(f"{n_played} scenarios: {_conditions(run)}.")
+    return "\n".join(lines)
 
 
 def soak() -> str:
@@ -105,26 +104,34 @@ def soak() -> str:
     found = load("soak")
     per_key = [found[f"redis_bytes_a_key_{third}_third"] for third in ("first", "last")]
     troubles = ", ".join(f"{name} {number}" for name, number in found["troubles"].items())
+    broken = f"{found['lost']}, {found['duplicated']}, {found['problems']}"
     rows = [
         ("jobs", f"{found['jobs']:,} in {found['took_s']:,.0f} s ({found['renders_per_s']} a second)"),
         ("done, cancelled", f"{found['done']:,}, {found['cancelled']:,}"),
         ("troubles", f"{sum(found['troubles'].values())}: {troubles}"),
         ("renders begun again", f"{found['again']:,} of {found['renders']:,}"),
-        ("commits that were not accepted at once", found["commits_refused"]),
-        (
-            "**lost, duplicated, any other broken promise**",
-            f"{found['lost']}, {found['duplicated']}, {found['problems']}",
-        ),
+        ("commits refused", f"{found['commits_refused']:,}, for a lost lease or a cancellation"),
+        ("commits that Redis did not answer at once", f"{found['commits_unanswered']:,}"),
+        ("**lost, duplicated, any broken promise**", broken),
         ("compared with an undisturbed run", f"{found['compared']:,}; all {found['done']:,} with the ledger's digest"),
         ("memory of Redis", f"{found['redis_mb_peak']} MB at most, for {found['redis_keys_peak']:,} keys"),
         ("bytes of it a key, first and last third", f"{per_key[0]:,} and {per_key[1]:,}"),
-        (
-            "played",
-            f"{found['at']}, commit {found['commit']}, seed {found['seed']}, load average {found['load_before']}",
-        ),
-        ("", f"to {found['load_after']} on {found['cores']} cores of {found['cpu']}, Python {found['python']}"),
+        ("played", _conditions(found)),
     ]
     return _table(("", ""), rows)
+
+
+def _conditions(run: Result) -> str:
+    return (
+        f"{run['at']}, commit {run['commit']}, seed {run['seed']}, {run['cores']} cores of {run['cpu']}, "
+        f"Python {run['python']}, load average {run['load_before']} to {run['load_after']}"
+    )
+
+
+def _table(heads: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    shown = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in shown])
 
 
 TABLES = {"faults": faults, "faults-conditions": faults_conditions, "soak": soak}

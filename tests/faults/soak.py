@@ -21,9 +21,9 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
-from campaign import FaultyFarm
 from checker import check, count
 from farm import midi
+from farms import FaultyFarm
 from faulty_farm import sine_piano
 from history import History, read
 from published import conditions, save

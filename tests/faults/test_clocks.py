@@ -5,8 +5,9 @@ import random
 from collections.abc import Callable, Iterator
 
 import pytest
-from campaign import CLOCK_TROUBLES, SEED, FaultyFarm, play
+from campaign import CLOCK_TROUBLES, SEED, play
 from clock import library
+from farms import FaultyFarm
 from faulty_farm import POINTS
 from tests.conftest import unavailable
 

@@ -1,8 +1,9 @@
 """What is not promised: a replica that takes over may not have heard of the last writes. What is lost then, and how it comes back."""
 
 import pytest
-from campaign import TIMEOUT_S, FaultyFarm
 from farm import midi
+from farms import FaultyFarm
+from scenario import TIMEOUT_S
 from services import wait_until
 
 from pianofarm import Farm

@@ -9,7 +9,8 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from campaign import SEED, TROUBLES, FaultyFarm, play
+from campaign import SEED, TROUBLES, play
+from farms import FaultyFarm
 from faulty_farm import POINTS
 from services import wait_until
 

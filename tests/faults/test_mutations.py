@@ -1,6 +1,7 @@
 """The checker bites: a farm without its fencing, and one without its sweeper, are found out; the whole farm is not."""
 
-from campaign import FaultyFarm, dead_worker, stale_commit
+from campaign import dead_worker, stale_commit
+from farms import FaultyFarm
 
 
 def test_a_worker_that_slept_over_its_lease_cannot_commit(farm: FaultyFarm) -> None:

@@ -8,7 +8,8 @@ import random
 from collections.abc import Callable, Iterator
 
 import pytest
-from campaign import NETWORK_TROUBLES, SEED, FarmOnHosts, play
+from campaign import NETWORK_TROUBLES, SEED, play
+from farms import FarmOnHosts
 from faulty_farm import POINTS
 from network import Network, refusal
 
