@@ -8,3 +8,6 @@ BROKER_VARIABLE = "PIANOFARM_LOAD_BROKER"
 
 #: What the stub worker does with bytes, and when: "" none are made; "nowhere", "s3"; with " at once": by the thread that renders.
 STORE_VARIABLE = "PIANOFARM_LOAD_STORE"
+
+#: How many renders the stub worker makes at once, as an accelerator does; 1 where it is not said.
+PLACES_VARIABLE = "PIANOFARM_LOAD_PLACES"

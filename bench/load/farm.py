@@ -13,7 +13,7 @@ from typing import Self
 
 from pydantic import SecretStr
 
-from bench.load import BROKER_VARIABLE, STORE_VARIABLE
+from bench.load import BROKER_VARIABLE, PLACES_VARIABLE, STORE_VARIABLE
 from bench.load.servers import RedisServer, S3Server, Started
 from pianofarm_common.ledger import JobRequest, JobTicket, Ledger, new_id
 from pianofarm_common.models import CONFIG_FILE, WEIGHTS_FILE, ModelInfo, find_model
@@ -59,11 +59,19 @@ class LoadFarm:
 
     # -- processes ----------------------------------------------------------------------------------------------------
 
-    def start_workers(self, n_workers: int, classes: Sequence[str] = CLASSES, store: str = "") -> None:
-        """Workers of one process each, as the farm starts them, and wait until they are ready."""
+    def start_workers(self, n_workers: int, classes: Sequence[str] = CLASSES, store: str = "", places: int = 1) -> None:
+        """Workers of one process each, as the farm starts them, and wait until they are ready.
+
+        Args:
+            n_workers: how many.
+            classes: which they serve.
+            store: see `STORE_VARIABLE`.
+            places: how many renders they make at once.
+        """
         argv = [sys.executable, "-m", "celery", "--app=bench.load.stub_worker", "--quiet", "worker", "--pool=prefork"]
         argv += ["--concurrency=1", f"--queues={','.join(classes)}", "--without-gossip", "--without-mingle"]
         env = environment(self.settings) | {"PYTHONPATH": python_path(), STORE_VARIABLE: store}
+        env[PLACES_VARIABLE] = str(places)
         known, first = len(self.ledger.workers()), len(self.workers)
         for number in range(first, first + n_workers):
             log = self.folder / f"worker{number}.log"

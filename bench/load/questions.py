@@ -70,13 +70,13 @@ def stock(form: Form, folder: Path, redis: RedisServer) -> Answers:
 
 
 def pace(form: Form, folder: Path, redis: RedisServer, bundle: int) -> Answers:
-    """Renders that take no time, so many in a message."""
+    """Renders that take no time, so many in a message, and made together."""
     n_renders = form.n_drained[bundle]
     with LoadFarm(folder, redis, bundle_max_renders=bundle) as farm:
         farm.start_sweeper()
         tickets = farm.submit(n_renders, BULK)
         batch, cost = tickets[0].batch, {}
-        farm.start_workers(N_WORKERS)
+        farm.start_workers(N_WORKERS, places=bundle)
         samples = []
 
         def n_done() -> int:
@@ -103,7 +103,7 @@ def submission(form: Form, folder: Path, redis: RedisServer, s3: S3Server, bundl
         batch = answers.pop("batch")
         if drain:
             farm.start_sweeper()
-            farm.start_workers(N_WORKERS)
+            farm.start_workers(N_WORKERS, places=bundle)
             began = time.monotonic()
             samples = farm.drained(batch, form.n_submitted)
             answers["drained_per_s"] = rate(samples)

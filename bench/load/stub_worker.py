@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bench.load import STORE_VARIABLE
+from bench.load import PLACES_VARIABLE, STORE_VARIABLE
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import ModelInfo
 from pianofarm_common.renders import RenderOptions, RenderResult, RenderSpec
@@ -37,9 +38,9 @@ class NothingMade(Workshop):
     """Makes results without audio."""
 
     def places(self, spec: RenderSpec | None = None) -> int:
-        """One at a time."""
+        """As many as it was told."""
         del spec
-        return 1
+        return _places
 
     def render(self, holds: Sequence[Hold]) -> Iterator[tuple[Hold, Outcome]]:
         """Waits as long as the model's name says."""
@@ -59,7 +60,7 @@ class NothingMade(Workshop):
     def _result(self, hold: Hold) -> RenderResult:
         spec = hold.claim.spec
         return RenderResult(
-            key=spec.key,
+            key=hold.claim.key,
             spec=spec,
             audio_key="nothing",
             audio_sha256="0" * 64,
@@ -116,11 +117,12 @@ class Nowhere(S3BlobStore):
 class AtOnce(Delivery):
     """Delivers in the thread that renders."""
 
-    def take(self, hold, deliver):  # noqa: D102
-        del hold
-        deliver()
+    def take(self, hold, made, deliver):  # noqa: D102
+        for _ in deliver(deque([(hold, made)])):
+            pass
 
 
+_places = int(os.environ.get(PLACES_VARIABLE, "1"))
 _store = os.environ.get(STORE_VARIABLE, "")
 if not _store:
     composition.Workshop = NothingMade  # type: ignore[misc]

@@ -154,21 +154,26 @@ def watched(faults: Faults) -> type[MeteredLedger]:
                 faults.reach("claimed", claim.key)
             return answers
 
-        def commit(self, key, token, result):
-            faults.reach("stored", key)
-            note("committing", key=key, token=token)
+        def commit_many(self, made):
+            for key, token, _ in made:
+                faults.reach("stored", key)
+                note("committing", key=key, token=token)
             fenced = self._scripts._scripts["commit"]
             if (faults.folder.parent / MUTATION).exists():
                 self._scripts._scripts["commit"] = unfenced(self)
             try:
-                super().commit(key, token, result)
+                problems = super().commit_many(made)
             except Exception as error:
-                note("committed", key=key, token=token, outcome=type(error).__name__)
+                for key, token, _ in made:
+                    note("committed", key=key, token=token, outcome=type(error).__name__)
                 raise
             finally:
                 self._scripts._scripts["commit"] = fenced
-            note("committed", key=key, token=token, outcome="ok")
-            faults.reach("committed", key)
+            for (key, token, _), problem in zip(made, problems, strict=True):
+                note("committed", key=key, token=token, outcome=type(problem).__name__ if problem else "ok")
+                if problem is None:
+                    faults.reach("committed", key)
+            return problems
 
     return WatchedLedger
 

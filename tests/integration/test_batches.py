@@ -128,6 +128,51 @@ def test_the_next_render_begins_while_the_last_one_is_stored_and_only_one_waits(
     assert bench.maker.made == [ticket.key for ticket in tickets]
 
 
+def test_what_is_stored_soon_after_another_is_committed_with_it_and_a_refusal_is_for_one(
+    bench: Bench, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_renders = 6
+    bench.maker.n_places = n_renders
+    tickets = ledger.submit_many([request(number, priority=PriorityClass.BULK) for number in range(n_renders)])
+    commits: list[list[str]] = []
+    commit_many = ledger.commit_many
+
+    def noted(made: list[tuple]) -> object:
+        if not commits:
+            wait_until(lambda: len(bench.delivery.in_hand) == n_renders, "all of them are made")
+            ledger.cancel_job(tickets[2].job_id)
+        commits.append([key for key, _, _ in made])
+        return commit_many(made)
+
+    def store(claim: Claim) -> None:
+        if claim.key == tickets[4].key:
+            raise QualityGateFailed("the store has a taste")
+
+    monkeypatch.setattr(ledger, "commit_many", noted)
+    monkeypatch.setattr("pianofarm_worker.tasks.COMMIT_S", 3600.0)
+    bench.maker.while_storing = store
+    work_through(bench, message(*tickets))
+    assert bench.delivery.wait(60) == []
+    keys = [ticket.key for ticket in tickets]
+    assert [key for each in commits for key in each] == [*keys[:4], keys[5]]
+    assert max(map(len, commits)) >= 2
+    states = [ledger.job(ticket.job_id).state for ticket in tickets]
+    assert states == [State.DONE, State.DONE, State.CANCELLED, State.DONE, State.FAILED, State.DONE]
+
+
+def test_each_render_is_committed_before_the_next_is_stored_where_the_store_takes_its_time(
+    bench: Bench, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.maker.n_places = 3
+    tickets = ledger.submit_many([request(number, priority=PriorityClass.BULK) for number in range(3)])
+    done: list[int] = []
+    bench.maker.while_storing = lambda _claim: done.append(ledger.batch("batch").done)
+    monkeypatch.setattr("pianofarm_worker.tasks.COMMIT_S", 0.0)
+    work_through(bench, message(*tickets))
+    assert bench.delivery.wait(60) == []
+    assert done == [0, 1, 2]
+
+
 def test_what_cannot_be_stored_is_told_to_the_ledger_by_the_delivery(bench: Bench, ledger: Ledger) -> None:
     (ticket,) = ledger.submit_many([request()])
 

@@ -181,15 +181,15 @@ def test_a_redis_that_is_away_for_a_moment_costs_no_finished_render(
     bench: Bench, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (ticket,) = ledger.submit_many([request()])
-    commit, n_calls = ledger.commit, []
+    commit_many, n_calls = ledger.commit_many, []
 
-    def away_twice(*args: object) -> None:
+    def away_twice(made: object) -> object:
         n_calls.append(1)
         if len(n_calls) < 3:
             raise ServiceUnavailable("away")
-        commit(*args)
+        return commit_many(made)
 
-    monkeypatch.setattr(ledger, "commit", away_twice)
+    monkeypatch.setattr(ledger, "commit_many", away_twice)
     monkeypatch.setattr(tasks, "COMMIT_PAUSES_S", (0.0, 0.0, 0.0))
     work_through(bench, message(ticket))
     assert (len(n_calls), ledger.render(ticket.key).state) == (3, State.DONE)

@@ -60,17 +60,13 @@ class MeteredLedger(Ledger):
                     self.metrics.refusals.labels(str(answer)).inc()
         return answers
 
-    def commit(self, key: RenderKey, token: str, result: RenderResult) -> None:
-        """As `Ledger.commit`."""
-        try:
-            super().commit(key, token, result)
-        except (Cancelled, LeaseLost) as error:
-            # A service that is away for a moment is tried again, and no end.
-            if self.metrics is not None:
-                self.metrics.ended(error)
-            raise
+    def commit_many(self, made: Sequence[tuple[RenderKey, str, RenderResult]]) -> list[LeaseLost | Cancelled | None]:
+        """As `Ledger.commit_many`. Where it raises, a service is away for a moment: it is tried again, and no end."""
+        problems = super().commit_many(made)
         if self.metrics is not None:
-            self.metrics.ended(None)
+            for problem in problems:
+                self.metrics.ended(problem)
+        return problems
 
 
 class MeteredMaker:

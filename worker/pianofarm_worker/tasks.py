@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -26,9 +27,9 @@ from pianofarm_common.errors import (
 from pianofarm_common.ledger import Claim, Ledger, Refusal
 from pianofarm_common.logs import get_logger
 from pianofarm_common.queue import message_text, parse_message, publish_bundles, seal_of
-from pianofarm_common.renders import RenderKey, RenderOptions, RenderResult, RenderSpec, State
+from pianofarm_common.renders import RenderKey, RenderOptions, RenderResult, RenderSpec
 from pianofarm_worker.brake import Brake
-from pianofarm_worker.delivery import Delivery
+from pianofarm_worker.delivery import Delivery, Waiting
 from pianofarm_worker.pulse import Hold, Pulse
 from pianofarm_worker.stopping import Stopping, StopSign
 from pianofarm_worker.workshop import Made, Outcome
@@ -38,6 +39,9 @@ COMMIT_PAUSES_S = (1.0, 2.0, 4.0, 8.0)
 
 #: Between two renders of a bundle a worker looks whether somebody more urgent waits, but no more often than this.
 LOOK_S = 0.01
+
+#: What was stored within this time of each other is committed in one go.
+COMMIT_S = 0.01
 
 #: A worker that cannot do its work leaves it to others for this long.
 MISCONFIGURED_PAUSE_S = 5.0
@@ -117,19 +121,15 @@ def hand_of(bench: Bench, keys: Sequence[RenderKey]) -> list[RenderKey]:
     """
     if len(keys) == 1 or bench.maker.places() == 1:
         return [keys[0]]
-    known = bench.ledger.renders(keys)
-    first = known.get(keys[0])
-    if first is None or first.alone:
+    known = bench.ledger.queued_specs(keys)
+    if keys[0] not in known:
         return [keys[0]]
-    alike = [
-        key
-        for key in keys
-        if (status := known.get(key))
-        and not status.alone
-        and status.state is State.QUEUED
-        and _kind(status.spec) == _kind(first.spec)
-    ]
-    return alike[: bench.maker.places(first.spec)] or [keys[0]]
+    first, is_alone = known[keys[0]]
+    if is_alone:
+        return [keys[0]]
+    kind = _kind(first)
+    alike = [key for key, (spec, is_alone) in known.items() if not is_alone and _kind(spec) == kind]
+    return alike[: bench.maker.places(first)]
 
 
 def _kind(spec: RenderSpec) -> tuple[str, str, RenderOptions]:
@@ -175,10 +175,7 @@ def make(bench: Bench, claims: Sequence[Claim]) -> None:
         for hold in holds.values():
             _hand_over(bench, hold, error)
     except BaseException:
-        # The pool ends this child in the middle of the work.
-        for hold in holds.values():
-            _release(bench, hold.claim)
-            bench.pulse.drop(hold)
+        _give_up(bench, list(holds.values()))
         raise
 
 
@@ -191,29 +188,89 @@ def _hand_over(bench: Bench, hold: Hold, outcome: Outcome) -> None:
         with _about(hold.claim):
             _end(bench, hold, outcome)
     elif bench.delivery is None or hold.claim.alone:
-        deliver(bench, hold, outcome)
+        for _ in deliver(bench, deque([(hold, outcome)])):
+            pass
     else:
         hold.uploading = True
-        bench.delivery.take(hold, partial(deliver, bench, hold, outcome))
+        bench.delivery.take(hold, outcome, partial(deliver, bench))
 
 
-def deliver(bench: Bench, hold: Hold, made: Made | RenderResult) -> None:
-    """Store and commit what was made, and tell the ledger how it went."""
-    with _about(hold.claim):
+def deliver(bench: Bench, waiting: Waiting) -> Iterator[Hold]:
+    """Store and commit what was made, tell the ledger how each went, and yield what is over.
+
+    What is stored soon after another is committed with it: a commit of its own takes Redis and us twice as long.
+    """
+    stored: list[tuple[Hold, RenderResult]] = []
+    began = 0.0
+    while waiting:
+        hold, made = waiting.popleft()
+        with _about(hold.claim):
+            try:
+                result = bench.maker.store(hold, made)
+            except Exception as error:
+                # What is stored must not wait for the end of an outage.
+                yield from _commit(bench, stored)
+                stored = []
+                _end(bench, hold, error)
+                yield hold
+            except BaseException:
+                _give_up(bench, [hold, *(each for each, _ in stored)])
+                raise
+            else:
+                began = began if stored else time.monotonic()
+                stored.append((hold, result))
+            del made
+        if time.monotonic() > began + COMMIT_S:
+            yield from _commit(bench, stored)
+            stored = []
+    yield from _commit(bench, stored)
+
+
+def _commit(bench: Bench, stored: Sequence[tuple[Hold, RenderResult]]) -> Iterator[Hold]:
+    """Commit what is stored, and yield it."""
+    if not stored:
+        return
+    problems: Sequence[Exception | None]
+    try:
+        problems = _committed(bench, stored)
+    except Exception as error:
+        problems = [error] * len(stored)
+    except BaseException:
+        _give_up(bench, [hold for hold, _ in stored])
+        raise
+    for (hold, result), problem in zip(stored, problems, strict=True):
+        with _about(hold.claim):
+            if problem is not None:
+                _end(bench, hold, problem)
+            else:
+                bench.pulse.drop(hold, done=True)
+                bench.brake.let_go()
+                speed = round(result.real_time_factor, 2)
+                log.info("render done", audio_s=result.audio_s, render_s=result.render_s, real_time_factor=speed)
+        yield hold
+
+
+def _committed(bench: Bench, stored: Sequence[tuple[Hold, RenderResult]]) -> Sequence[Exception | None]:
+    """Commit; a Redis that is away must not cost finished renders, for as long as this worker may live. Returns their problems."""
+    commits = [(hold.claim.key, hold.claim.token, result) for hold, result in stored]
+    for pause_s in chain(COMMIT_PAUSES_S, repeat(COMMIT_PAUSES_S[-1])):
+        for hold, _ in stored:
+            hold.moved_at = time.monotonic()
         try:
-            result = bench.maker.store(hold, made)
-            _commit(bench, hold.claim, result, hold)
-        except Exception as error:
-            _end(bench, hold, error)
-        except BaseException:
-            _release(bench, hold.claim)
-            bench.pulse.drop(hold)
-            raise
-        else:
-            bench.pulse.drop(hold, done=True)
-            bench.brake.let_go()
-            speed = round(result.real_time_factor, 2)
-            log.info("render done", audio_s=result.audio_s, render_s=result.render_s, real_time_factor=speed)
+            return bench.ledger.commit_many(commits)
+        except ServiceUnavailable as error:
+            if bench.sign.is_due:
+                raise Stopping("this worker is being stopped") from None
+            log.warning("commit waits", error=str(error), retry_in_s=pause_s)
+            time.sleep(pause_s)
+    raise AssertionError("there is always another pause")
+
+
+def _give_up(bench: Bench, holds: Sequence[Hold]) -> None:
+    """The pool ends this child in the middle of the work."""
+    for hold in holds:
+        _release(bench, hold.claim)
+        bench.pulse.drop(hold)
 
 
 def _end(bench: Bench, hold: Hold, error: Exception) -> None:
@@ -251,21 +308,6 @@ def _end(bench: Bench, hold: Hold, error: Exception) -> None:
             # Out of memory, a fault of the device or of our own: the same may work elsewhere, and attempts are counted.
             log.error("attempt failed", exc_info=error)
             _fail(bench, claim, error, permanent=False)
-
-
-def _commit(bench: Bench, claim: Claim, result: RenderResult, hold: Hold) -> None:
-    """Commit; a Redis that is away must not cost a finished render, for as long as this worker may live."""
-    for pause_s in chain(COMMIT_PAUSES_S, repeat(COMMIT_PAUSES_S[-1])):
-        hold.moved_at = time.monotonic()
-        try:
-            bench.ledger.commit(claim.key, claim.token, result)
-        except ServiceUnavailable as error:
-            if bench.sign.is_due:
-                raise Stopping("this worker is being stopped") from None
-            log.warning("commit waits", error=str(error), retry_in_s=pause_s)
-            time.sleep(pause_s)
-        else:
-            return
 
 
 def _fail(bench: Bench, claim: Claim, error: Exception, *, permanent: bool) -> None:

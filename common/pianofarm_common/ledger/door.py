@@ -168,11 +168,27 @@ class Ledger(Entry):
             LeaseLost: the token is no longer current; nothing was changed.
             Cancelled: nobody waits any more; nothing was changed.
         """
-        answer = self._scripts.call("commit", result.model_dump_json(), key=key, token=token)
-        if answer == "lost":
-            raise LeaseLost(_lost(key))
-        if answer == "cancelled":
-            raise Cancelled(f"render {key} was cancelled: nobody waits for it any more")
+        (problem,) = self.commit_many([(key, token, result)])
+        if problem is not None:
+            raise problem
+
+    def commit_many(self, made: Sequence[tuple[RenderKey, str, RenderResult]]) -> list[LeaseLost | Cancelled | None]:
+        """Commit several renders, each with its token, in one round trip; for each what `commit` would raise, None for success."""
+        answers = self._scripts.call_many(
+            "commit",
+            [{"key": key, "token": token} for key, token, _ in made],
+            [(result.model_dump_json(),) for _, _, result in made],
+        )
+        problems: list[LeaseLost | Cancelled | None] = []
+        for (key, _, _), answer in zip(made, answers, strict=True):
+            match answer:
+                case "lost":
+                    problems.append(LeaseLost(_lost(key)))
+                case "cancelled":
+                    problems.append(Cancelled(f"render {key} was cancelled: nobody waits for it any more"))
+                case _:
+                    problems.append(None)
+        return problems
 
     def fail(self, key: RenderKey, token: str, error: BaseException, *, permanent: bool) -> State:
         """Record a failed attempt: QUEUED again after a wait with jitter, or FAILED if permanent or attempts are used up.

@@ -13,7 +13,7 @@ from pianofarm_common.ledger.connection import address, connect, translated
 from pianofarm_common.ledger.records import batch_status, event, job_status, render_status
 from pianofarm_common.ledger.scripts import PREFIX, Scripts
 from pianofarm_common.ledger.values import BatchStatus, Depth, Event, JobStatus, RenderStatus, WorkerInfo
-from pianofarm_common.renders import PriorityClass, RenderKey, State
+from pianofarm_common.renders import PriorityClass, RenderKey, RenderSpec, State
 from pianofarm_common.settings import Settings
 
 #: Records read in one round trip.
@@ -105,6 +105,19 @@ class Reading:
         """
         found = self._renders([key])
         return found[key] if found else render_status(key, {}, 0)
+
+    def queued_specs(self, keys: Sequence[RenderKey]) -> dict[RenderKey, tuple[RenderSpec, bool]]:
+        """Of renders that are queued what they are, and whether they are to be made alone; in one round trip."""
+        with translated(self._where):
+            pipeline = self._redis.pipeline(transaction=False)
+            for key in keys:
+                pipeline.hmget(f"{PREFIX}render:{key}", ["st", "spec", "alone"])
+            records = pipeline.execute()
+        return {
+            key: (RenderSpec.model_validate_json(spec), alone == "1")
+            for key, (state, spec, alone) in zip(keys, records, strict=True)
+            if state == State.QUEUED
+        }
 
     def batch(self, batch: str) -> BatchStatus:
         """Counts of a batch.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -93,15 +94,23 @@ class Scripts:
     def _json(self, arguments: Mapping[str, object]) -> str:
         return f"{self._common}, {json.dumps(arguments)[1:]}" if arguments else f"{self._common}}}"
 
-    def call_many(self, name: str, calls: Sequence[Mapping[str, object]]) -> list[Any]:
-        """Run a script several times in one round trip, each run a step of its own; returns and raises as `call`."""
+    def call_many(
+        self, name: str, calls: Sequence[Mapping[str, object]], texts: Sequence[Sequence[Argument]] = ()
+    ) -> list[Any]:
+        """Run a script several times in one round trip, each run a step of its own; returns and raises as `call`.
+
+        Args:
+            name: which.
+            calls: the arguments of each run.
+            texts: what each is given beside them; none: nothing.
+        """
         script = self._scripts[name]
-        texts = [self._json(arguments) for arguments in calls]
+        given = [(self._json(arguments), *more) for arguments, more in zip(calls, texts or repeat(()), strict=False)]
 
         def run() -> list[Any]:
             pipeline = script.registered_client.pipeline(transaction=False)
-            for text in texts:
-                pipeline.evalsha(script.sha, 1, PREFIX, text)
+            for each in given:
+                pipeline.evalsha(script.sha, 1, PREFIX, *each)
             return pipeline.execute()
 
         with translated(self._where):
