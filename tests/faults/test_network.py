@@ -24,7 +24,7 @@ SHORT = [("stored", "partition"), ("rendering", "redis cut off"), ("rendered", "
 @pytest.fixture(scope="module")
 def farm_on_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarmOnHosts]:
     if why := refusal():
-        pytest.skip(f"no network namespaces here: {why}")
+        pytest.skip(f"no network namespaces here, the faults through proxies must do: {why}")
     network = Network()
     with network.host("producer").entered():
         farm = FarmOnHosts(tmp_path_factory.mktemp("hosts"), network, seed=SEED)

@@ -18,6 +18,7 @@ from pianofarm_common.ledger import Claim, JobRequest, JobTicket, Ledger, Worker
 from pianofarm_common.ledger.budgets import Budgets, Payer
 from pianofarm_common.ledger.callbacks import Callbacks
 from pianofarm_common.ledger.census import CensusTaker
+from pianofarm_common.ledger.evidence import KEPT_S, Evidence
 from pianofarm_common.ledger.scripts import FILES, PREFIX, sources
 from pianofarm_common.queue import backlog, make_app, publish_tickets
 from pianofarm_common.renders import PriorityClass, State
@@ -198,6 +199,20 @@ def test_a_worker_ends_the_jobs_of_an_empty_budget_and_no_others(
     assert states == [State.QUEUED, State.CANCELLED]
     operator.close()
     budgets.close()
+
+
+def test_a_worker_notes_how_its_processes_died_for_a_while_and_nobody_else_can(
+    settings: Callable[[str], Settings],
+) -> None:
+    worker = Evidence.from_settings(settings("worker"))
+    worker.note_death("node@host:1", "signal 9 (SIGKILL)")
+    with redis.Redis.from_url(settings("pianofarm").redis_url.get_secret_value()) as client:
+        assert 0 < client.ttl(f"{PREFIX}fate:node@host:1") <= KEPT_S
+    worker.close()
+    for user in ("producer", "flower", "monitor"):
+        stranger = Evidence.from_settings(settings(user))
+        assert refused(lambda stranger=stranger: stranger.note_death("node@host:1", "nothing at all"))
+        stranger.close()
 
 
 def test_a_sweeper_only_sweeps(ledgers: dict[str, Ledger]) -> None:
