@@ -91,12 +91,13 @@ def work_through(bench: Bench, body: object) -> None:
         log.warning("message parked", reason=str(error))
         bench.ledger.park(message_text(body), str(error))
         return
+    known: dict[RenderKey, tuple[RenderSpec, bool]] = {}
     looked = -math.inf
     while keys:
         if bench.sign.is_up:
             _pass_on(bench, keys)
             return
-        chosen = hand_of(bench, keys)
+        chosen = hand_of(bench, keys, known)
         keys = [key for key in keys if key not in chosen]
         claims, barred = _claim(bench, chosen, keys)
         if claims:
@@ -114,21 +115,29 @@ def work_through(bench: Bench, body: object) -> None:
             looked = time.monotonic()
 
 
-def hand_of(bench: Bench, keys: Sequence[RenderKey]) -> list[RenderKey]:
+def hand_of(
+    bench: Bench, keys: Sequence[RenderKey], known: dict[RenderKey, tuple[RenderSpec, bool]]
+) -> list[RenderKey]:
     """What to claim next: the first key, and as many behind it as are made with it at once.
 
     Those want the same model with the same options. A render that is to be made alone is.
+
+    Args:
+        bench: of this worker.
+        keys: what is left of a message.
+        known: what the ledger said of the renders of this message, filled here, once: what has changed since, a claim finds out.
     """
     if len(keys) == 1 or bench.maker.places() == 1:
         return [keys[0]]
-    known = bench.ledger.queued_specs(keys)
+    if not known:
+        known.update(bench.ledger.queued_specs(keys))
     if keys[0] not in known:
         return [keys[0]]
     first, is_alone = known[keys[0]]
     if is_alone:
         return [keys[0]]
     kind = _kind(first)
-    alike = [key for key, (spec, is_alone) in known.items() if not is_alone and _kind(spec) == kind]
+    alike = [key for key in keys if key in known and not known[key][1] and _kind(known[key][0]) == kind]
     return alike[: bench.maker.places(first)]
 
 
