@@ -207,7 +207,7 @@ def _hand_over(bench: Bench, hold: Hold, outcome: Outcome) -> None:
 def deliver(bench: Bench, waiting: Waiting) -> Iterator[Hold]:
     """Store and commit what was made, tell the ledger how each went, and yield what is over.
 
-    What is stored soon after another is committed with it: a commit of its own takes Redis and us twice as long.
+    What is stored soon after another is committed with it: a round trip for each costs Redis and us more than the commit.
     """
     stored: list[tuple[Hold, RenderResult]] = []
     began = 0.0
