@@ -33,7 +33,8 @@ def uniform_noise(seed: int, first_sample: int, n_samples: int, *, stream: int =
     step, skip = divmod(first_sample, _SAMPLES_PER_STEP)
     generator = np.random.Philox(key=np.array([seed, stream], np.uint64), counter=step)
     words = generator.random_raw(-(-(skip + n_samples) // 2)).view(np.uint32)[skip : skip + n_samples]
-    noise = (words >> np.uint32(8)).astype(np.float32)  # 24 bits: exact in float32
+    words >>= np.uint32(8)
+    noise = words.view(np.int32).astype(np.float32)  # 24 bits: exact in float32, and faster from signed integers
     noise *= np.float32(2.0**-23)
     noise -= np.float32(1)
     return noise

@@ -63,6 +63,8 @@ class Convolver:
         self._n_in += len(dry)
         wet = [self._convolve(blocks) for (blocks,) in self._waiting.push(dry)]
         self._n_out += len(wet) * _TOGETHER * self._block
+        if len(wet) == 1:
+            return wet[0]
         return np.concatenate(wet) if wet else np.zeros((0, self._n_channels), np.float32)
 
     def finish(self, *, tail: bool) -> NDArray[np.float32]:

@@ -1,19 +1,21 @@
 """From a score to sound, block by block and causally: what a block holds depends on nothing that happens after it.
 
-Every note has its own frames, which begin at its onset: onsets are exact to the sample, and no note waits for another.
-Partials are matrix products per note and block (`grains`); the noise of all notes goes, as power, to one bus.
+Every note begins at its own sample, with frames of its own (`attack`); some milliseconds later it goes over to frames that all
+notes share, whose partials are summed by few large matrix products (`bundles`). The noise of all notes goes, as power, to one bus.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pianofarm_worker.synth.house.attack import MOST_FRAMES, attack, taken_over
+from pianofarm_worker.synth.house.bundles import Bundles
 from pianofarm_worker.synth.house.dampers import una_corda_gain
-from pianofarm_worker.synth.house.grains import Basis, halves
 from pianofarm_worker.synth.house.noise_bus import NoiseBus
 from pianofarm_worker.synth.house.resonance import WASH_DAMPER_RATE, WASH_DB
 from pianofarm_worker.synth.house.score import Score
@@ -21,57 +23,90 @@ from pianofarm_worker.synth.house.tables import SILENCE_DB, STRIDE, KeyTable, Ke
 
 Float32Array = NDArray[np.float32]
 
-#: Samples a block; long ones cost less, as a note is set up once a block.
-DEFAULT_BLOCK = 1 << 18
-
-#: Hops of a note that are one product, with as many partials as are audible when it begins; a multiple of STRIDE.
-ROWS = 128
+#: Hops of a block; at the start of each is decided which partials are still heard. Longer ones sum more silence, shorter ones cost
+#: more calls.
+BLOCK_HOPS = 128
 
 #: Frames of noise in a hop of partials.
 NOISE_FRAMES = 2
+
+#: Frames that noise keeps to itself at its onset; later its powers are added up every `SLOW` frames, straight lines between.
+NOISE_ONSET, SLOW = 16, 4
+
+#: Hops for which a note's damping is known when it is struck.
+_EARLY_HOPS = max(MOST_FRAMES, -(-(NOISE_ONSET + 2 * SLOW) // NOISE_FRAMES) + 1)
 
 #: Decibels in a neper of amplitude.
 NEPER_DB = 8.685889638
 
 
-@dataclass
+@dataclass(slots=True)
 class _Voice:
     """A note that sounds."""
 
     note: int
     table: KeyTable
-    gain: Float32Array  #: [n_partials]
     silence_db: Float32Array  #: [n_partials], levels at velocity 127 that are just not heard
+    clock: int  #: frame of the common clock that comes with or after its own first one
+    first: int  #: frame of the common clock at which it goes over to it
+    until: int  #: frame at which its partials are silent
+    before: NDArray[
+        np.complex64
+    ]  #: [n_partials, 1], what frames of the common clock take of the note's frame before them
+    after: NDArray[np.complex64]  #: [n_partials, 1], and of the one after
     noise_gain: Float32Array  #: [n_bands], power
-    onset: int  #: sample
-    n_hops: int  #: until its partials are silent
-    n_noise: int  #: frames of noise
-    knock_gain: Float32Array  #: [N_GROUPS]
+    noise_first: int  #: frame of noise
+    noise_until: int  #: frame of noise
     wash: float  #: power of the wash
-    n_wash: int  #: frames of it, 0 where the pedal was up
-    next_hop: int = 0
-    next_noise: int = 0
-    next_knock: int = 0
-    next_wash: int = 0
-    n_audible: int = 0  #: partials that are heard, until the next multiple of `ROWS` hops
+    wash_until: int  #: frame of noise
 
-    @property
-    def is_over(self) -> bool:
-        """Nothing of it is left to play."""
-        return (
-            self.next_hop >= self.n_hops
-            and self.next_noise >= self.n_noise
-            and self.next_wash >= self.n_wash
-            and self.next_knock >= self.table.knock.shape[2]
+    def is_over(self, frame: int, noise_frame: int) -> bool:
+        """Nothing of it is left to play from a frame on."""
+        return self.until <= frame and max(self.noise_until, self.wash_until) <= noise_frame
+
+    def amplitude(self, n_channels: int, n: int, low: int, high: int) -> NDArray[np.complex64]:
+        """Its first n partials at the clock's frames low..high - 1, counted from `clock`. [n_channels, n, n_frames]"""
+        own = self.table.amplitude[:n_channels, :n]
+        found: NDArray[np.complex64] = own[:, :, low:high] * self.before[:n]
+        found += own[:, :, low + 1 : high + 1] * self.after[:n]
+        return found
+
+
+@dataclass
+class _Laws:
+    """What pedals and keys do to notes, frame by frame."""
+
+    kept: Float32Array  #: [n_notes, n_frames], what damping leaves
+    is_damped: list[bool]  #: where that is not all
+    openness: Float32Array | None  #: [n_notes, n_frames], how far the other strings answer
+    is_answered: list[bool]  #: where they do
+
+    @classmethod
+    def of(cls, kept: Float32Array, openness: Float32Array | None) -> _Laws:
+        answered = np.zeros(len(kept)) if openness is None else openness.max(axis=1)
+        return cls(
+            kept, [part < 1 for part in kept[:, -1].tolist()], openness, [part > 0 for part in answered.tolist()]
         )
+
+    def factor(self, note: int, frames: slice, answer: Float32Array) -> Float32Array | None:
+        """Of a note's partials, with what the other strings add to them; None for one.
+
+        [n_frames] or [n_partials, n_frames]; `answer` is [n_partials, n_frames].
+        """
+        kept = self.kept[note, frames] if self.is_damped[note] else None
+        if self.openness is None or not self.is_answered[note]:
+            return kept
+        factor: Float32Array = answer * self.openness[note, frames]
+        factor += np.float32(1)
+        if kept is not None:
+            factor *= kept
+        return factor
 
 
 class Engine:
     """Plays one score. Not to be shared between threads; the tables may be."""
 
-    def __init__(
-        self, tables: KeyTables, score: Score, *, seed: int, n_channels: int, block: int = DEFAULT_BLOCK
-    ) -> None:
+    def __init__(self, tables: KeyTables, score: Score, *, seed: int, n_channels: int) -> None:
         """Prepare to play.
 
         Args:
@@ -79,16 +114,16 @@ class Engine:
             score: what to play.
             seed: of the noise.
             n_channels: 2, or 1 for the left one alone; channels are never mixed.
-            block: samples a block; what comes out does not depend on it but for rounding.
         """
-        self._tables, self._score, self._n_channels, self._block = tables, score, n_channels, block
+        self._tables, self._score, self._n_channels = tables, score, n_channels
         layout = tables.layout
-        self._rate_hz, self._hop = layout.sample_rate_hz, layout.hop
+        self._rate_hz, self._hop, self._block = layout.sample_rate_hz, layout.hop, BLOCK_HOPS * layout.hop
         self._onset = np.round(score.onset_s * self._rate_hz).astype(np.int64)
         tone = tables.tone
         self._noise = NoiseBus(layout, n_channels, seed, None if tone is None else tone[:n_channels])
         if len(self._onset):
             self._noise.tone_from = self._noise.frame_at(int(self._onset[0]))
+        self._bundles = Bundles(n_channels, BLOCK_HOPS, layout.sample_rate_hz, layout.hop)
         self._n_pedal_noises = 0
         self._voices: list[_Voice] = []
         self._n_started = 0
@@ -110,18 +145,19 @@ class Engine:
         Yields:
             [block, n_channels] float32, the last one shorter.
         """
-        spill = np.zeros((self._n_channels, self._hop), np.float32)
-        for start in range(0, n_samples, self._block):
-            # Falling halves of the windows are added forwards, rising ones backwards (see `grains.halves`).
-            sound = np.zeros((self._n_channels, self._block + self._hop), np.float32)
-            backwards = np.zeros((self._n_channels, self._block + self._hop + 1), np.float32)
-            self._play(sound, backwards, start)
-            sound += backwards[:, :0:-1]
-            sound[:, : self._hop] += spill
-            spill = sound[:, self._block :].copy()
-            sound = sound[:, : self._block]
-            sound += self._noise.play(start, self._block)
-            yield np.ascontiguousarray(sound[:, : n_samples - start].T)
+        block = self._block
+        n_spill = max(self._tables.n_knock, MOST_FRAMES * self._hop)
+        ahead = np.zeros((self._n_channels, block + n_spill), np.float32)  # attacks and knocks, which blocks do not end
+        for start in range(0, n_samples, block):
+            ahead[:, :n_spill] = ahead[:, block:]
+            ahead[:, n_spill:] = 0
+            self._strike_until(start + block, ahead, start)
+            sound = self._play(start)
+            sound += ahead[:, :block]
+            self._release(start + block)
+            self._move_pedal(start + block)
+            sound += self._noise.play(start, block)
+            yield sound[:, : n_samples - start].T
 
     def _silences(self) -> NDArray[np.int64]:
         """Samples after which the partials and the noise of each note are silent: died away, or damped. [2, n_notes]"""
@@ -138,79 +174,114 @@ class Engine:
         damped = np.minimum(damped_s * rate_hz, 1e12).astype(np.int64) + 2 * self._hop
         return np.asarray(np.minimum(silent, damped))
 
-    def _play(self, sound: Float32Array, backwards: Float32Array, start: int) -> None:
-        """Add every voice's part of a block, and its noise to the bus."""
-        end = start + self._block
+    def _strike_until(self, end: int, sound: Float32Array, start: int) -> None:
+        """Begin the notes before a block's end: their attacks and knocks go to the sound that begins with the block."""
         until = int(np.searchsorted(self._onset, end))
-        for note in range(self._n_started, until):
-            self._voices.append(self._strike(note))
+        notes = np.arange(self._n_started, until)
+        if not len(notes):
+            return
         self._n_started = until
-        for voice in self._voices:
-            self._continue(voice, end, (sound, backwards), start)
-        self._release(end)
-        self._move_pedal(end)
-        self._voices = [voice for voice in self._voices if not voice.is_over]
+        time_s = (self._onset[notes, None] + np.arange(-1, _EARLY_HOPS - 1) * self._hop) / self._rate_hz
+        laws = self._laws(notes, time_s)
+        for row, note in enumerate(notes.tolist()):
+            voice, gain, knock_gain = self._strike(note)
+            self._voices.append(voice)
+            onset, table = int(self._onset[note]), voice.table
+            at = onset - start
+            n = _n_audible(voice, 0, 1.0)
+            if n:
+                frame = voice.first - voice.clock
+                factor = laws.factor(row, slice(_EARLY_HOPS), table.answer[:n, :_EARLY_HOPS])
+                own = None if factor is None else np.atleast_2d(factor)
+                last = voice.amplitude(self._n_channels, n, frame, frame + 1)
+                if own is not None:
+                    last *= own[:, frame : frame + 1]
+                sounds = attack(table, gain[:n], own, last, voice.first * self._hop - onset)
+                sound[:, at : at + sounds.shape[1]] += sounds
+            self._begin_noise(voice, laws.kept[row] if laws.is_damped[row] else None)
+            if table.knock.shape[2]:
+                sound[:, at : at + table.knock.shape[2]] += knock_gain @ table.knock[: self._n_channels]
 
-    def _continue(self, voice: _Voice, end: int, into: tuple[Float32Array, Float32Array], start: int) -> None:
-        """Add a voice's part of a block, and its noise to the bus."""
-        first_frame = self._noise.frame_at(voice.onset)
-        hop, low, noise_low = self._hop, voice.next_hop, voice.next_noise
-        high = max(low, min(voice.n_hops, -(-(end - voice.onset) // hop)))
-        noise_high = max(noise_low, min(voice.n_noise, self._noise.n_frames_before(end) - first_frame))
-        kept_from = min(low, noise_low // NOISE_FRAMES)
-        kept = self._kept(voice, kept_from, max(high + 1, -(-noise_high // NOISE_FRAMES)))
-        openness = self._openness(voice, low, high) if high > low else None
-        at = low
-        while at < high:
-            if at % ROWS == 0:
-                voice.n_audible = self._n_audible(voice, at, None if kept is None else float(kept[at - kept_from]))
-            until = min(at - at % ROWS + ROWS, high)
-            if voice.n_audible:
-                part = None if kept is None else kept[at - kept_from : until + 1 - kept_from, None]
-                if openness is not None:
-                    part = _answered(voice, at, openness[at - low : until + 1 - low], part)
-                self._add(voice, at, until, part, into, start)
-            at = until
-        if noise_high > noise_low:
-            power = voice.table.noise[: self._n_channels, noise_low:noise_high] * voice.noise_gain
+    def _laws(self, notes: NDArray[np.int_], time_s: NDArray[np.float64]) -> _Laws:
+        """What pedals and keys do to notes at frames of these times.
+
+        A frame hears of pedals and keys one hop late: that keeps the engine causal, and felt takes longer to fall.
+        """
+        score = self._score
+        contact_s = score.sustain.at(time_s)
+        openness = score.openness(notes, time_s, contact_s) if score.is_pedalled else None
+        return _Laws.of(score.kept(notes, time_s, contact_s), openness)
+
+    def _play(self, start: int) -> Float32Array:
+        """The partials of all voices in a block, [n_channels, block]; their noise goes to the bus."""
+        hop, begin = self._hop, start // self._hop
+        notes = np.array([voice.note for voice in self._voices], int)
+        time_s = (np.arange(begin - 1, begin + BLOCK_HOPS) * hop)[None] / self._rate_hz
+        laws = self._laws(notes, time_s)
+        noise_kept = laws.kept[:, :: SLOW // NOISE_FRAMES] ** 2
+        powers = np.zeros((self._n_channels, noise_kept.shape[1], self._tables.layout.bands.n_bands), np.float32)
+        for row, voice in enumerate(self._voices):
+            low, high = max(voice.first + 1, begin), min(voice.until, begin + BLOCK_HOPS + 1)
+            if high > low:
+                self._add(voice, slice(low - begin, high - begin), low - voice.clock, laws, row)
+            self._add_noise(voice, noise_kept[row] if laws.is_damped[row] else None, begin, powers)
+        self._add_washes(begin, time_s[:, :: SLOW // NOISE_FRAMES], powers)
+        self._noise.add(begin * NOISE_FRAMES, _between(powers))
+        end, noise_end = begin + BLOCK_HOPS, (begin + BLOCK_HOPS) * NOISE_FRAMES
+        self._voices = [voice for voice in self._voices if not voice.is_over(end, noise_end)]
+        return self._bundles.play().reshape(self._n_channels, -1)
+
+    def _add(self, voice: _Voice, frames: slice, own: int, laws: _Laws, row: int) -> None:
+        """A voice's audible partials at some frames of a block, the first of which is its own frame `own`."""
+        n_frames, table = frames.stop - frames.start, voice.table
+        n = _n_audible(voice, own, float(laws.kept[row, frames.start]) if laws.is_damped[row] else 1.0)
+        if n:
+            amplitude = voice.amplitude(self._n_channels, n, own, own + n_frames)
+            factor = laws.factor(row, frames, table.answer[:n, own : own + n_frames])
+            self._bundles.add(table.shapes, amplitude, factor, frames.start)
+
+    def _begin_noise(self, voice: _Voice, kept: Float32Array | None) -> None:
+        """The noise of a note's onset, frame by frame, until the slow frames have taken over."""
+        last = _slow_from(voice)
+        high = min(last + SLOW, voice.noise_until)
+        n = high - voice.noise_first
+        power = voice.table.noise[: self._n_channels, :n] * voice.noise_gain
+        if kept is not None:
+            power *= np.repeat(kept * kept, NOISE_FRAMES)[:n, None]
+        if high > last:
+            power[:, last - voice.noise_first :] *= 1 - np.arange(high - last, dtype=np.float32)[:, None] / SLOW
+        self._noise.add(voice.noise_first, power)
+
+    def _add_noise(self, voice: _Voice, kept: Float32Array | None, begin: int, powers: Float32Array) -> None:
+        """The noise of a voice in the slow frames of a block, of which damping leaves so much; see `_slow_frames`."""
+        low, high = _slow_frames(_slow_from(voice) + SLOW, voice.noise_until, begin)
+        if high > low:
+            first = (begin * NOISE_FRAMES + low * SLOW) - voice.noise_first
+            own = (
+                voice.table.noise[: self._n_channels, first : first + (high - low - 1) * SLOW + 1 : SLOW]
+                * voice.noise_gain
+            )
             if kept is not None:
-                hops = np.arange(noise_low, noise_high) // NOISE_FRAMES - kept_from
-                power *= (kept * kept)[hops, None]
-            self._noise.add(first_frame + noise_low, power)
-        voice.next_hop, voice.next_noise = high, noise_high
-        self._add_knock(voice, end, into[0], start)
-        self._add_wash(voice, end)
+                own *= kept[low:high, None]
+            powers[:, low:high] += own
 
-    def _openness(self, voice: _Voice, low: int, high: int) -> Float32Array | None:
-        """How far the other strings answer at frames low..high; None where they do not."""
-        time_s = (voice.onset + np.arange(low - 1, high) * self._hop) / self._rate_hz
-        return self._score.openness(voice.note, time_s)
-
-    def _add_knock(self, voice: _Voice, end: int, forwards: Float32Array, start: int) -> None:
-        """The knock's part of a block."""
-        low, high = voice.next_knock, min(voice.table.knock.shape[2], end - voice.onset)
-        if high <= low:
+    def _add_washes(self, begin: int, time_s: NDArray[np.float64], powers: Float32Array) -> None:
+        """The washes in a block's slow frames, until felt has silenced them; `time_s` is when these hear of the pedal."""
+        washing = [voice for voice in self._voices if voice.wash_until > begin * NOISE_FRAMES]
+        if not washing:
             return
-        voice.next_knock = high
-        at = voice.onset + low - start
-        for channel in range(self._n_channels):
-            forwards[channel, at : at + high - low] += voice.knock_gain @ voice.table.knock[channel, :, low:high]
-
-    def _add_wash(self, voice: _Voice, end: int) -> None:
-        """The wash's part of a block, until felt has silenced it."""
-        first_frame = self._noise.frame_at(voice.onset)
-        low, high = voice.next_wash, min(voice.n_wash, self._noise.n_frames_before(end) - first_frame)
-        if high <= low:
-            return
-        voice.next_wash = high
-        contact = self._score.sustain
-        hops = np.arange(low, high) // NOISE_FRAMES - 1
-        since_s = contact.at(self._score.onset_s[voice.note : voice.note + 1])
-        felt_s = contact.at((voice.onset + hops * self._hop) / self._rate_hz) - since_s
-        power = voice.wash * np.exp(-2 * WASH_DAMPER_RATE * np.maximum(felt_s, 0.0))
-        if power[-1] < 1e-4 * voice.wash:
-            voice.next_wash = voice.n_wash
-        self._noise.add(first_frame + low, (self._tables.wash[low:high] * power[:, None].astype(np.float32))[None])
+        score, notes = self._score, np.array([voice.note for voice in washing])
+        felt_s = np.maximum(score.sustain.at(time_s) - score.onset_contact_s[notes, None], 0.0)
+        left = np.exp(-2 * WASH_DAMPER_RATE * felt_s).astype(np.float32)
+        left *= np.array([[voice.wash] for voice in washing], np.float32)
+        for voice, part in zip(washing, left, strict=True):
+            low, high = _slow_frames(voice.noise_first, voice.wash_until, begin)
+            if high > low:
+                first = (begin * NOISE_FRAMES + low * SLOW) - voice.noise_first
+                wash = self._tables.wash[first : first + (high - low - 1) * SLOW + 1 : SLOW]
+                powers[:, low:high] += wash * part[low:high, None]
+                if part[high - 1] < 1e-4 * voice.wash:
+                    voice.wash_until = 0
 
     def _move_pedal(self, end: int) -> None:
         """The noises of the sustain pedal before a block's end."""
@@ -235,90 +306,64 @@ class Engine:
                 first_frame = bus.frame_at(int(score.released_s[note] * self._rate_hz))
                 bus.add(first_frame, noise[: self._n_channels] * np.float32(score.release_part[note]))
 
-    def _strike(self, note: int) -> _Voice:
-        score = self._score
+    def _strike(self, note: int) -> tuple[_Voice, Float32Array, Float32Array]:
+        """A note's voice, the gains of its partials and those of its knock."""
+        score, hop, onset = self._score, self._hop, int(self._onset[note])
         table, velocity = self._tables[int(score.pitch[note])], int(score.velocity[note])
         gain, noise_gain, silence_db = table.gain[velocity], table.noise_gain[velocity], table.silence_db[velocity]
-        if score.soft[note] > 0:
-            gain = gain * una_corda_gain(table.frequency_hz, float(score.soft[note]))
-            noise_gain = noise_gain * np.float32(10 ** (-0.3 * score.soft[note]))
+        knock_gain, soft = table.knock_gain[velocity], float(score.soft[note])
+        wash = float(score.open_part[note]) * 10 ** (table.lasts.peak_db[velocity] / 10)
+        if soft > 0:
+            gain = gain * una_corda_gain(table.frequency_hz, soft)
+            noise_gain = noise_gain * np.float32(10 ** (-0.3 * soft))
             silence_db = SILENCE_DB - 20 * np.log10(gain + 1e-9)
-        partials, noise = (int(n) for n in self._silent_after[:, note])
-        n_hops, n_noise = max(1, partials // self._hop), max(1, noise // self._noise.hop)
-        soft_gain = np.float32(10 ** (-0.1 * score.soft[note]))
-        wash = float(score.open_part[note]) * 10 ** (table.lasts.peak_db[velocity] / 10) * float(soft_gain) ** 2
-        return _Voice(
+            knock_gain = knock_gain * np.float32(10 ** (-0.1 * soft))
+            wash *= 10 ** (-0.2 * soft)
+        n_wash = len(self._tables.wash) if 10 * math.log10(wash + 1e-12) + WASH_DB > SILENCE_DB else 0
+        partials, noise = self._silent_after[:, note].tolist()
+        clock, noise_first = -(-onset // hop), self._noise.frame_at(onset)
+        since = clock * hop - onset  # samples from a frame of the note to the next one of the clock
+        turn = np.exp(table.frequency_hz * (2j * math.pi * since / self._rate_hz)).astype(np.complex64) * gain
+        voice = _Voice(
             note=note,
             table=table,
-            gain=gain,
             silence_db=silence_db,
+            clock=clock,
+            first=taken_over(onset, table, hop),
+            until=clock + max(1, partials // hop),
+            before=(turn * np.float32(1 - since / hop))[:, None],
+            after=(turn * table.back * np.float32(since / hop))[:, None],
             noise_gain=noise_gain,
-            onset=int(self._onset[note]),
-            n_hops=n_hops,
-            n_noise=n_noise,
-            knock_gain=table.knock_gain[velocity] * soft_gain,
+            noise_first=noise_first,
+            noise_until=noise_first + max(1, noise // self._noise.hop),
             wash=wash,
-            n_wash=len(self._tables.wash) if 10 * np.log10(wash + 1e-12) + WASH_DB > SILENCE_DB else 0,
+            wash_until=noise_first + n_wash,
         )
-
-    def _n_audible(self, voice: _Voice, hop: int, kept: float | None) -> int:
-        """Partials of a voice that are heard from a hop on, where damping has left a part of them."""
-        silence_db = voice.silence_db
-        if kept is not None and kept < 1.0:
-            silence_db = silence_db - 20 * np.float32(np.log10(kept + 1e-9))
-        audible = voice.table.later_db[hop // STRIDE] > silence_db
-        last = int(audible[::-1].argmax())
-        return len(audible) - last if audible[len(audible) - 1 - last] else 0
-
-    def _add(
-        self,
-        voice: _Voice,
-        low: int,
-        high: int,
-        kept: Float32Array | None,
-        into: tuple[Float32Array, Float32Array],
-        start: int,
-    ) -> None:
-        """Hops low..high - 1 of a voice's audible partials; `kept` is what is left of frames low..high, or None for all."""
-        n, table = voice.n_audible, voice.table
-        # A note has fewer frames in a block than a hop has samples: the gain goes to the amplitudes, not to the basis.
-        gain = voice.gain[:n] if kept is None else voice.gain[:n] * kept
-        basis = Basis(table.basis.cosine[:n], table.basis.sine[:n])
-        rise = table.rise[low:high]
-        forwards, backwards = into
-        at = voice.onset + low * self._hop - start
-        for channel in range(self._n_channels):
-            falling, rising = halves(
-                table.real[channel, low : high + 1, :n] * gain,
-                table.imaginary[channel, low : high + 1, :n] * gain,
-                basis,
-            )
-            if len(rise):
-                falling[: len(rise)] *= rise
-                rising[::-1][: len(rise), 1:] *= rise[:, :0:-1]
-            forwards[channel, at : at + falling.size] += falling.reshape(-1)
-            at_back = forwards.shape[1] - at - falling.size
-            backwards[channel, at_back : at_back + rising.size].reshape(rising.shape)[:] += rising
-
-    def _kept(self, voice: _Voice, low: int, high: int) -> Float32Array | None:
-        """What damping leaves of frames low..high - 1, [n_frames]; None where that is all.
-
-        A frame hears of pedals and keys one hop late: that keeps the engine causal, and felt takes longer to fall. Noise is
-        damped as the hop is that it lies in.
-        """
-        if self._score.is_free(voice.note, (voice.onset + (high - 2) * self._hop) / self._rate_hz):
-            return None
-        time_s = (voice.onset + np.arange(low - 1, high - 1) * self._hop) / self._rate_hz
-        return np.exp(-self._score.damping(voice.note, time_s)).astype(np.float32)
+        return voice, gain, knock_gain
 
 
-def _answered(voice: _Voice, low: int, openness: Float32Array, kept: Float32Array | None) -> Float32Array | None:
-    """What is left of frames from `low` on, with what the other strings add to each partial; None for all of it, and no more.
+def _n_audible(voice: _Voice, frame: int, kept: float) -> int:
+    """How many of a voice's partials, from the lowest, are heard from its own frame on, where damping has left a part of them."""
+    silence_db = voice.silence_db
+    if kept < 1.0:
+        silence_db = silence_db - np.float32(20 * np.log10(kept + 1e-9))
+    audible = (voice.table.later_db[frame // STRIDE] > silence_db).nonzero()[0]
+    return int(audible[-1]) + 1 if len(audible) else 0
 
-    [n_frames, 1] or [n_frames, n_audible]; `openness` is [n_frames], `kept` [n_frames, 1].
-    """
-    if not openness.any():
-        return kept
-    factor: Float32Array = voice.table.answer[low : low + len(openness), : voice.n_audible] * openness[:, None]
-    factor += np.float32(1)
-    return factor if kept is None else factor * kept
+
+def _slow_from(voice: _Voice) -> int:
+    """The frame of noise, a slow one, from which on a voice goes over to slow frames."""
+    return -(-(voice.noise_first + NOISE_ONSET) // SLOW) * SLOW
+
+
+def _slow_frames(low: int, high: int, begin: int) -> tuple[int, int]:
+    """Which slow frames of the block that begins with frame `begin` lie in low..high - 1, counted in frames of noise."""
+    start = begin * NOISE_FRAMES
+    return max(0, -(-(low - start) // SLOW)), min(BLOCK_HOPS * NOISE_FRAMES // SLOW + 1, -(-(high - start) // SLOW))
+
+
+def _between(powers: Float32Array) -> Float32Array:
+    """Slow frames -> frames, straight lines between: [n_channels, n_slow + 1, n_bands] -> [n_channels, SLOW n_slow, n_bands]."""
+    part = (np.arange(SLOW, dtype=np.float32) / SLOW)[:, None]
+    between = powers[:, :-1, None] + np.diff(powers, axis=1)[:, :, None] * part
+    return np.asarray(between.reshape(powers.shape[0], -1, powers.shape[2]), np.float32)

@@ -89,18 +89,19 @@ class HousePiano(Piano):
         n_played = self._n_samples(engine, score, tail=options.tail)
         n_samples = n_played + (len(played_on.room) - 1 if options.tail and n_played else 0)
         dry = np.zeros((n_samples, n_channels), np.float32)
-        wet = np.zeros((n_samples, n_channels), np.float32)
+        wet = np.empty((n_samples, n_channels), np.float32)
         room = Convolver(played_on.room[:, :n_channels])
         played = heard = 0
         for block in engine.blocks(n_played):
-            np.multiply(block, played_on.gain, out=dry[played : played + len(block)])
-            reflected = room.push(dry[played : played + len(block)])
-            wet[heard : heard + len(reflected)] = reflected
-            played, heard = played + len(block), heard + len(reflected)
+            louder = block * played_on.gain
+            dry[played : played + len(block)] = louder
+            played += len(block)
+            reflected = room.push(louder)
+            np.add(dry[heard : heard + len(reflected)], reflected, out=wet[heard : heard + len(reflected)])
+            heard += len(reflected)
             if progress is not None:
                 progress(played / n_played)
-        wet[heard:] = room.finish(tail=options.tail)
-        wet += dry
+        np.add(dry[heard:], room.finish(tail=options.tail), out=wet[heard:])
         return Rendering(
             wet=wet,
             dry=dry,

@@ -72,7 +72,7 @@ def answer(later_db: Float32Array, strength: Float32Array, stride: int, hop_s: f
         hop_s: seconds from one frame to the next.
 
     Returns:
-        [n_strides * stride + 1, n_partials], a row a frame; below 0 where the two are out of phase.
+        [n_partials, n_strides * stride + 1], a column a frame; below 0 where the two are out of phase.
     """
     fallen_db = np.concatenate([later_db[:1] - later_db, later_db[:1] - later_db[-1:]])
     level_db = np.minimum(ANSWER_DB + SLOWER_PART * fallen_db, LOUDEST_DB)
@@ -85,22 +85,26 @@ def answer(later_db: Float32Array, strength: Float32Array, stride: int, hop_s: f
     at_strides = (strength * 10 ** (level_db / 20) * (0.5 + 0.5 * turn + 0.3 * turn**3)).astype(np.float32)
     part = (np.arange(stride, dtype=np.float32) / stride)[:, None]
     between = at_strides[:-1, None] + part * np.diff(at_strides, axis=0)[:, None]
-    return np.concatenate([between.reshape(-1, n), at_strides[-1:]])
+    return np.ascontiguousarray(np.concatenate([between.reshape(-1, n), at_strides[-1:]]).T)
 
 
 def openness(
-    time_s: NDArray[np.float64], since_s: float, contact_s: NDArray[np.float64], earlier_s: NDArray[np.float64]
+    time_s: NDArray[np.float64],
+    since_s: NDArray[np.float64],
+    contact_s: NDArray[np.float64],
+    earlier_s: NDArray[np.float64],
 ) -> Float32Array:
-    """How far the other strings have come to ring, or have been silenced: part of the last `ANSWER_S` without felt. [n_times], 0..1
+    """How far the other strings have come to ring, or have been silenced: part of the last `ANSWER_S` without felt. 0..1
 
     Args:
-        time_s: [n_times].
+        time_s: any shape, as all that follows; the result has what they broadcast to.
         since_s: the note's onset: nothing answers before it.
-        contact_s: [n_times], integral of the pedal's contact (`dampers.Contact`) up to each time.
-        earlier_s: [n_times], the same up to `ANSWER_S` before, or up to the onset where that is later.
+        contact_s: integral of the pedal's contact (`dampers.Contact`) up to each time.
+        earlier_s: the same up to `ANSWER_S` before, or up to the onset where that is later.
     """
     open_s = np.minimum(time_s - since_s, ANSWER_S) - np.maximum(contact_s - earlier_s, 0.0)
-    return np.asarray(np.minimum(np.maximum(open_s, 0.0), ANSWER_S) / ANSWER_S, np.float32)
+    # What is left of equal integrals by rounding is no opening.
+    return np.asarray(np.clip((open_s - 1e-9) / ANSWER_S, 0.0, 1.0), np.float32)
 
 
 def wash(layout: Layout) -> Float32Array:

@@ -22,6 +22,7 @@ class Score:
     """Notes by onset, and the pedal they share. Damping is in nepers: a string's amplitude is exp(-damping)."""
 
     onset_s: FloatArray  #: [n_notes], rising
+    onset_contact_s: FloatArray  #: [n_notes], the sustain pedal's integral then
     pitch: NDArray[np.int_]  #: [n_notes], 21..108
     velocity: NDArray[np.int_]  #: [n_notes], 1..127
     soft: FloatArray  #: [n_notes], una corda, 0..1
@@ -38,40 +39,23 @@ class Score:
     end_s: float  #: where the performance ends: all keys and pedals up
     dropped_notes: int  #: notes outside the keyboard
 
-    def damping(self, note: int, time_s: NDArray[np.floating]) -> FloatArray:
-        """Nepers that felt and hammer have taken from a note by these times. [n_times]
+    def kept(self, notes: NDArray[np.int_], time_s: FloatArray, contact_s: FloatArray) -> NDArray[np.float32]:
+        """What felt and hammer have left of notes by these times, a factor of their amplitudes. [n_notes, n_times]
 
         Args:
-            note: its index.
-            time_s: [n_times], rising.
+            notes: [n_notes], indices.
+            time_s: [n_notes or 1, n_times].
+            contact_s: the same shape, the sustain pedal's integral then.
         """
-        rate = self.damper_rate[note]
-        taken = np.zeros(len(time_s))
-        if rate > 0 and time_s[-1] > self.damped_from_s[note]:
-            taken += rate * np.maximum(self.sustain.at(time_s) - self.damped_from_contact_s[note], 0.0)
-        if time_s[-1] > self.restruck_s[note]:
-            taken += dampers.RESTRIKE_RATE * np.maximum(time_s - self.restruck_s[note], 0.0)
-        return taken
+        felt_s = np.maximum(contact_s - self.damped_from_contact_s[notes, None], 0.0)
+        restruck_s = np.maximum(time_s - self.restruck_s[notes, None], 0.0)
+        taken = self.damper_rate[notes, None] * felt_s + dampers.RESTRIKE_RATE * restruck_s
+        return np.exp(-taken.astype(np.float32))
 
-    def openness(self, note: int, time_s: FloatArray) -> NDArray[np.float32] | None:
-        """How far the other strings answer a note; None where they do not. [n_times], see `resonance.openness`
-
-        Args:
-            note: its index.
-            time_s: [n_times], rising.
-        """
-        if not self.is_pedalled:
-            return None
-        onset_s = self.onset_s[note]
-        earlier_s = np.maximum(time_s - ANSWER_S, onset_s)
-        contact_s, sooner_s = self.sustain.at(time_s), self.sustain.at(earlier_s)
-        if contact_s[-1] - sooner_s[0] >= time_s[-1] - earlier_s[0] - 1e-9:
-            return None
-        return openness(time_s, onset_s, contact_s, sooner_s)
-
-    def is_free(self, note: int, time_s: float) -> bool:
-        """True where neither felt nor hammer has touched a note's strings by this time."""
-        return bool(time_s <= self.damped_from_s[note] and time_s <= self.restruck_s[note])
+    def openness(self, notes: NDArray[np.int_], time_s: FloatArray, contact_s: FloatArray) -> NDArray[np.float32]:
+        """How far the other strings answer notes, see `resonance.openness`; arguments and result as of `kept`."""
+        earlier_s = np.maximum(self.sustain.at(time_s - ANSWER_S), self.onset_contact_s[notes, None])
+        return openness(time_s, self.onset_s[notes, None], contact_s, earlier_s)
 
     def damped_by(self, nepers: FloatArray) -> FloatArray:
         """When each note has lost this much; infinity where it never does. [n_notes]
@@ -104,6 +88,7 @@ def make_score(performance: Performance, duration_s: float | None) -> Score:
     released_s = np.where(performance.offset_s <= end_s, performance.offset_s, np.inf)
     return Score(
         onset_s=performance.onset_s[order],
+        onset_contact_s=sustain.at(performance.onset_s[order]),
         pitch=pitch[order],
         velocity=performance.velocity.astype(int)[order],
         soft=dampers.soft_parts(performance)[order],

@@ -18,7 +18,7 @@ from pianofarm_worker.synth.events import (
     NoteOn,
 )
 from pianofarm_worker.synth.house import dampers
-from pianofarm_worker.synth.house.engine import NEPER_DB, NOISE_FRAMES, ROWS
+from pianofarm_worker.synth.house.engine import NEPER_DB, NOISE_FRAMES
 from pianofarm_worker.synth.house.live_pedals import LivePedals, LiveString
 from pianofarm_worker.synth.house.noise_bus import NoiseBus
 from pianofarm_worker.synth.house.resonance import WASH_DAMPER_RATE, WASH_DB
@@ -28,6 +28,9 @@ from pianofarm_worker.synth.live_room import LiveRoom
 from pianofarm_worker.synth.stream import Stream
 
 Float32Array = NDArray[np.float32]
+
+#: Hops for which a note's amplitudes are laid out, with as many partials as are audible when they begin; a multiple of STRIDE.
+ROWS = 64
 
 _PEDALS = (dampers.SUSTAIN, dampers.SOSTENUTO, dampers.SOFT)
 
@@ -56,7 +59,9 @@ class _Voice:
     next_wash: int = 0
     openness: float = 0.0  #: how far the other strings answered at the frame before the next hop
     kept: float = 1.0  #: what damping left of the frame before the next hop
-    weights: Float32Array = field(default_factory=lambda: np.zeros(0, np.float32))  #: gains of the audible partials
+    #: [ROWS + 1, n_channels, n_audible], of the frames from the last multiple of `ROWS` on
+    amplitude: NDArray[np.complex64] = field(default_factory=lambda: np.zeros((0, 0, 0), np.complex64))
+    answer: Float32Array = field(default_factory=lambda: np.zeros((0, 0), np.float32))  #: [ROWS + 1, n_audible]
     basis: Float32Array = field(default_factory=lambda: np.zeros((0, 0), np.float32))  #: [2 n_audible, hop]
 
 
@@ -196,7 +201,8 @@ class HouseStream(Stream):
         if hop % ROWS == 0:
             self._choose_partials(voice)
         voice.next_hop += 1
-        before, n, was_open = voice.kept, len(voice.weights), voice.openness
+        before, was_open = voice.kept, voice.openness
+        row, n = hop % ROWS, voice.amplitude.shape[2]
         # A frame hears of pedals and keys one hop late, as in the engine.
         taken = self._pedals.taken(voice.string, (voice.onset + hop * self._hop) / self.sample_rate_hz)
         voice.kept = math.exp(-taken)
@@ -207,17 +213,16 @@ class HouseStream(Stream):
             voice.n_noise = min(voice.n_noise, voice.n_hops * self._hop // self._noise.hop)
         if n == 0:
             return np.zeros((self.n_channels, self._hop), np.float32)
-        real = table.real[: self.n_channels, hop : hop + 2, :n] * voice.weights
-        imaginary = table.imaginary[: self.n_channels, hop : hop + 2, :n] * voice.weights
+        amplitude = voice.amplitude[row : row + 2]
         if was_open or voice.openness:
-            answered = _answered(table, hop, n, was_open, voice.openness)
-            real, imaginary = real * answered, imaginary * answered
+            answered = voice.answer[row : row + 2] * np.array([[was_open], [voice.openness]], np.float32)
+            amplitude = amplitude * (answered + np.float32(1))[:, None]
         # The falling half of this frame's grain and the rising half of the next one's: `grains.halves` for one hop.
         rows = np.empty((2, self.n_channels, 2 * n), np.float32)
-        np.multiply(real[:, 0], np.float32(before), out=rows[0, :, :n])
-        np.multiply(imaginary[:, 0], np.float32(-before), out=rows[0, :, n:])
-        np.multiply(real[:, 1], np.float32(voice.kept), out=rows[1, :, :n])
-        np.multiply(imaginary[:, 1], np.float32(voice.kept), out=rows[1, :, n:])
+        np.multiply(amplitude[0].real, np.float32(before), out=rows[0, :, :n])
+        np.multiply(amplitude[0].imag, np.float32(-before), out=rows[0, :, n:])
+        np.multiply(amplitude[1].real, np.float32(voice.kept), out=rows[1, :, :n])
+        np.multiply(amplitude[1].imag, np.float32(voice.kept), out=rows[1, :, n:])
         falling, rising = (rows.reshape(-1, 2 * n) @ voice.basis).reshape(2, self.n_channels, -1)
         falling[:, 1:] += rising[:, :0:-1]
         if hop < len(table.rise):
@@ -256,10 +261,13 @@ class HouseStream(Stream):
     def _choose_partials(self, voice: _Voice) -> None:
         """Those of a voice that are still heard; the engine asks as often."""
         lost_db = -20 * math.log10(voice.kept + 1e-9)
-        audible = np.flatnonzero(voice.table.later_db[voice.next_hop // STRIDE] > voice.silence_db + lost_db)
+        table, frames = voice.table, slice(voice.next_hop, voice.next_hop + ROWS + 1)
+        audible = np.flatnonzero(table.later_db[voice.next_hop // STRIDE] > voice.silence_db + lost_db)
         n = int(audible[-1]) + 1 if len(audible) else 0
-        voice.weights = voice.gain[:n]
-        voice.basis = np.concatenate((voice.table.basis.cosine[:n], voice.table.basis.sine[:n]))
+        amplitude = table.amplitude[: self.n_channels, :n, frames] * voice.gain[:n, None]
+        voice.amplitude = np.ascontiguousarray(amplitude.transpose(2, 0, 1))
+        voice.answer = np.ascontiguousarray(table.answer[:n, frames].T)
+        voice.basis = np.concatenate((table.basis.cosine[:n], table.basis.sine[:n]))
 
     def _add_noise(self, voice: _Voice, end: int) -> None:
         """The noise powers of a voice up to a block's end."""
@@ -276,11 +284,6 @@ class HouseStream(Stream):
             if taken > 0:
                 power[:, row] *= np.float32(math.exp(-2 * taken))
         bus.add(first_frame + low, power)
-
-
-def _answered(table: KeyTable, hop: int, n: int, was_open: float, is_open: float) -> Float32Array:
-    """What the other strings make of a note's first n partials at a frame and the next one. [2, n]"""
-    return np.asarray(table.answer[hop : hop + 2, :n] * np.array([[was_open], [is_open]], np.float32) + np.float32(1))
 
 
 def _is_over(voice: _Voice) -> bool:

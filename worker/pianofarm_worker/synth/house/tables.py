@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pianofarm_common.errors import BadModel
 from pianofarm_worker.synth.house import network
 from pianofarm_worker.synth.house.bands import band_centres_hz
+from pianofarm_worker.synth.house.bundles import coordinates
 from pianofarm_worker.synth.house.grains import Basis, advance, make_basis
 from pianofarm_worker.synth.house.knock import Knocks
 from pianofarm_worker.synth.house.layout import Layout
@@ -61,16 +62,16 @@ class KeyTable:
 
     frequency_hz: NDArray[np.float64]  #: [n_partials]
     basis: Basis
-    real: Float32Array  #: [2, n_frames, n_partials], real parts of the amplitudes, phases advanced
-    imaginary: Float32Array  #: the same shape
+    shapes: tuple[Float32Array, ...]  #: the same in the spaces of the engine's bundles (`bundles.coordinates`)
+    amplitude: NDArray[np.complex64]  #: [2, n_partials, n_frames], phases advanced
+    back: NDArray[np.complex64]  #: [n_partials], turns back by one hop
     later_db: Float32Array  #: [n_frames / STRIDE, n_partials], loudest level from that frame on, falling
     gain: Float32Array  #: [128, n_partials], linear, by velocity
     rise: Float32Array  #: [RISE_HOPS, hop], how the note comes in
+    n_rise: int  #: samples of it that are not one
     noise: Float32Array  #: [2, n_noise_frames, n_bands], full scale^2 per Hz
     noise_gain: Float32Array  #: [128, n_bands], linear power, by velocity
-    answer: (
-        Float32Array  #: [n_strides + 1, n_partials], what the other strings add to the partials (`resonance.answer`)
-    )
+    answer: Float32Array  #: [n_partials, n_frames], what the other strings add to the partials (`resonance.answer`)
     knock: Float32Array  #: [2, N_GROUPS, n_samples], at velocity 127 (`knock.Knocks`)
     knock_gain: Float32Array  #: [128, N_GROUPS], linear, by velocity
     silence_db: Float32Array  #: [128, n_partials], levels at velocity 127 that are just not heard, by velocity
@@ -147,6 +148,11 @@ class KeyTables:
         return self._releases[pitch]
 
     @property
+    def n_knock(self) -> int:
+        """Samples of every key's knock, 0 in a model that knows none."""
+        return self._knocks.n_samples
+
+    @property
     def tone(self) -> Float32Array | None:
         """The room's own noise, [2, n_bands], full scale^2 per Hz; None in a model that knows none."""
         if "hiss.density_db" not in self._parameters:
@@ -194,14 +200,18 @@ class KeyTables:
         noise_gain = heard.noise_gain * np.float32(10 ** (louder_db / 10))
         strength = coupling(pitch, frequency_hz, *(np.asarray(curve, float) for curve in self._curves))
         turned = advance(heard.amplitude[:, :, :n], frequency_hz, layout.sample_rate_hz, layout.hop)
+        basis = make_basis(frequency_hz, layout.sample_rate_hz, layout.hop)
+        rise = layout.rise(float(self._parameters["tuning.rise_s"][key]))
         return KeyTable(
             frequency_hz=frequency_hz,
-            basis=make_basis(frequency_hz, layout.sample_rate_hz, layout.hop),
-            real=np.ascontiguousarray(turned.real),
-            imaginary=np.ascontiguousarray(turned.imag),
+            basis=basis,
+            shapes=coordinates(frequency_hz, basis, layout.sample_rate_hz),
+            amplitude=np.ascontiguousarray(turned.transpose(0, 2, 1)),
+            back=np.exp(-2j * np.pi * layout.hop / layout.sample_rate_hz * frequency_hz).astype(np.complex64),
             later_db=heard.later_db[:, :n],
             gain=gain,
-            rise=layout.rise(float(self._parameters["tuning.rise_s"][key])),
+            rise=rise,
+            n_rise=int((rise < 1).sum()),
             noise=heard.noise,
             noise_gain=noise_gain,
             answer=answer(heard.later_db[:, :n], strength, STRIDE, layout.hop / layout.sample_rate_hz),

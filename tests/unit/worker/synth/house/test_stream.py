@@ -51,8 +51,11 @@ def test_what_is_played_live_is_what_is_rendered_whatever_the_blocks(piano, play
     live = pull(stream, 3.2)
 
     assert stream.n_channels == 2
-    # Partials end up to a hop apart, at -80 dB.
-    np.testing.assert_allclose(live, whole[: len(live)], atol=2e-4 * np.abs(whole).max())
+    # Live, notes keep frames of their own, rendered they come to share them: straight lines through other points of the same
+    # envelopes, 43 dB down at the worst; and partials end up to half a second apart, at -80 dB.
+    difference = live - whole[: len(live)]
+    assert np.abs(difference).max() < 8e-3 * np.abs(whole).max()
+    assert (difference**2).mean() < 10**-5.2 * (whole**2).mean()
 
 
 def test_an_event_changes_nothing_before_it_and_is_heard_at_its_sample(piano):
