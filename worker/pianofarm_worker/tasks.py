@@ -40,7 +40,7 @@ COMMIT_PAUSES_S = (1.0, 2.0, 4.0, 8.0)
 #: Between two renders of a bundle a worker looks whether somebody more urgent waits, but no more often than this.
 LOOK_S = 0.01
 
-#: What was stored within this time of each other is committed in one go.
+#: What was stored within this time is committed in one go; where storing takes longer, each is committed before the next is stored.
 COMMIT_S = 0.01
 
 #: A worker that cannot do its work leaves it to others for this long.
@@ -213,6 +213,7 @@ def deliver(bench: Bench, waiting: Waiting) -> Iterator[Hold]:
     began = 0.0
     while waiting:
         hold, made = waiting.popleft()
+        began = began if stored else time.monotonic()
         with _about(hold.claim):
             try:
                 result = bench.maker.store(hold, made)
@@ -226,7 +227,6 @@ def deliver(bench: Bench, waiting: Waiting) -> Iterator[Hold]:
                 _give_up(bench, [hold, *(each for each, _ in stored)])
                 raise
             else:
-                began = began if stored else time.monotonic()
                 stored.append((hold, result))
             del made
         if time.monotonic() > began + COMMIT_S:
