@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-TESTS = ("test_parity.py", "test_rendering.py", "test_batches.py", "test_precision.py", "test_stream.py")
+TESTS = (
+    "test_parity.py",
+    "test_controls.py",
+    "test_rendering.py",
+    "test_batches.py",
+    "test_precision.py",
+    "test_stream.py",
+)
 
 
 @pytest.mark.timeout(900)

@@ -1,0 +1,96 @@
+"""From raw output to amplitudes and powers, against the formulas written out in float64. Needs no reference material."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from .conftest import SMALL, random_weights
+
+N_FRAMES = 6
+
+
+def config_with(**synthesis):
+    return dataclasses.replace(SMALL, synthesis=dataclasses.replace(SMALL.synthesis, **synthesis))
+
+
+def tables_of(config):
+    from pianofarm_worker.synth.published.tuning import tuning_tables
+
+    return tuning_tables(config, random_weights(config), 0)
+
+
+def computed(config, logits, pitch):
+    from pianofarm_worker.synth.published.controls import Controls
+    from pianofarm_worker.synth.published.monophonic import RawControls
+
+    n_frames, n_voices = pitch.shape
+    raw = RawControls(
+        logits.astype(np.float32),
+        np.ones((n_frames, n_voices), np.float32),
+        np.zeros((n_frames, n_voices, 2), np.float32),
+    )
+    factor, offset = np.ones((n_voices, 1), np.float32), np.zeros((n_voices, 1), np.float32)
+    return Controls(config, tables_of(config)).run(raw, pitch, factor, offset)
+
+
+def written_out(config, logits, pitch):
+    synthesis, tables, n = config.synthesis, tables_of(config), 1 + config.synthesis.n_partials
+
+    def positive(x):
+        if synthesis.scale == "exp_tanh":
+            s = (np.tanh(x) + 1) / 2
+        else:
+            s = np.where(x < 0, np.exp(np.minimum(x, 0)), 1) / (1 + np.exp(-np.abs(x)))
+        return 2.0 * s ** math.log(10) + 1e-7
+
+    k = np.arange(1, n)
+    f0_hz = tables.f0_hz[pitch, 0].astype(np.float64)[..., None]
+    heard = f0_hz * k * np.sqrt(1 + tables.inharmonicity[pitch][..., None].astype(np.float64) * k**2) < (
+        config.sample_rate_hz / 2
+    )
+    shares = positive(logits[..., 1:n])
+    if synthesis.normalize_audible:
+        shares = shares * heard
+    total = shares.sum(axis=-1, keepdims=True)
+    amplitude = positive(logits[..., :1]) * (f0_hz > synthesis.min_frequency_hz)
+    amplitudes = amplitude * shares * heard / np.where(total == 0, 1e-7, total)
+    power = (positive(logits[..., n:] + synthesis.noise_bias) ** 2).sum(axis=1)
+    return amplitudes.transpose(1, 0, 2), power
+
+
+def some_pitches(config):
+    pitch = np.random.default_rng(1).integers(21, 109, (N_FRAMES, config.n_voices)).astype(np.uint8)
+    pitch[:, 0], pitch[:, 1], pitch[:, 2] = 0, 127, 108  # no note yet; hardly a partial below half the sample rate
+    return pitch
+
+
+@pytest.mark.parametrize(
+    "synthesis",
+    [{}, {"normalize_audible": False}, {"scale": "exp_tanh", "noise_bias": -2.0}],
+    ids=["as dafx22", "all partials share", "exp_tanh"],
+)
+def test_amplitudes_and_powers_are_those_of_the_formulas(synthesis):
+    config = config_with(**synthesis)
+    pitch = some_pitches(config)
+    logits = 3 * np.random.default_rng(2).standard_normal((N_FRAMES, config.n_voices, config.n_controls))
+
+    amplitudes, power = computed(config, logits, pitch)
+    expected, expected_power = written_out(config, logits, pitch)
+
+    np.testing.assert_allclose(amplitudes, expected, rtol=2e-4, atol=1e-9)
+    np.testing.assert_allclose(power, expected_power, rtol=2e-4)
+    assert not amplitudes[0].any()
+    assert amplitudes[3:].max(axis=(1, 2)).min() > 0
+    assert (amplitudes[2] == 0).any()
+
+
+@pytest.mark.parametrize("scale", ["exp_sigmoid", "exp_tanh"])
+def test_logits_of_any_size_stay_finite(scale):
+    config = config_with(scale=scale)
+    pitch = some_pitches(config)
+    for logit in (-1e4, -90.0, 90.0, 1e4):
+        logits = np.full((N_FRAMES, config.n_voices, config.n_controls), logit)
+        for got, expected in zip(computed(config, logits, pitch), written_out(config, logits, pitch), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=2e-4, atol=1e-9)
