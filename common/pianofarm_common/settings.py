@@ -63,7 +63,9 @@ class Settings(BaseSettings):
     precision: Precision = Field(
         default="float32", description="What the products of a network take; another one makes other renders."
     )
-    threads_per_worker: int = Field(default=1, ge=0, le=256, description="CPU threads a worker computes with; 0: all.")
+    threads_per_worker: int = Field(
+        default=1, ge=0, le=256, description="CPU threads a worker, or `pianofarm render`, computes with; 0: all."
+    )
     batch_size: int = Field(
         default=0, ge=0, le=256, description="Renders a worker makes at once; 0: 8 on an accelerator, 1 on a CPU."
     )

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pianofarm.models import require_worker, resolve_model
-from pianofarm.submission import MidiSource, read_source
+from pianofarm.models import check_options, require_worker, resolve_model
+from pianofarm.submission import MidiSource, parse_options, read_source
 from pianofarm_common.errors import BadOption
 from pianofarm_common.midi import MidiLimits
 from pianofarm_common.registry import Registry
@@ -62,13 +62,17 @@ def play(request: Request, settings: Settings, open_sink: Callable[[int, int, in
     backend = request.backend or settings.backend
     if backend not in ("tensorflow", "jax"):
         raise BadOption(f"--backend {backend}: must be tensorflow or jax")
+    options = parse_options({} if request.piano is None else {"piano": request.piano})
     _, performance = read_source(request.midi, MidiLimits.from_settings(settings))
     require_worker("keras", backend)
     model = resolve_model(request.model or settings.model, settings.state_dir, Registry.from_settings(settings))
+    check_options(model, options)
 
     from pianofarm_worker.synth.events import events_of
     from pianofarm_worker.synth.piano import load
+    from pianofarm_worker.synth.stream import check_block_ms
 
+    check_block_ms(request.block_ms)
     stream = load(model, backend=backend, precision=settings.precision).stream(
         piano=request.piano, block_ms=request.block_ms, seed=int(performance.sha256[:16], 16)
     )

@@ -96,7 +96,13 @@ def render_file(request: Request, settings: Settings, progress: Callable[[float]
     from pianofarm_worker.synth.piano import load
 
     began = time.perf_counter()
-    piano = load(model, backend=backend, precision=settings.precision)
+    piano = load(
+        model,
+        backend=backend,
+        n_threads=settings.threads_per_worker or _n_cores(),
+        batch_size=settings.batch_size or None,
+        precision=settings.precision,
+    )
     loaded = time.perf_counter()
     rendering = piano.render(performance, options, seed=spec.seed, progress=progress)
     check(performance, rendering, options)
@@ -123,6 +129,13 @@ def render_file(request: Request, settings: Settings, progress: Callable[[float]
         sample_rate_hz=audio.sample_rate_hz,
         channels=audio.channels,
     )
+
+
+def _n_cores() -> int:
+    # Imported where it is wanted: it brings Celery, which takes longer to import than the default model to load.
+    from pianofarm_worker.devices import cores
+
+    return len(cores())
 
 
 def _write(path: Path, data: bytes) -> None:

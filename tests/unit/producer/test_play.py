@@ -71,13 +71,17 @@ def test_a_reader_that_leaves_is_no_error_and_ctrl_c_is_one_line(tmp_path):
     [
         (("--stdout", "--block-ms", "10"), "block_ms=10"),
         (("--stdout", "--piano", "7"), "piano=7"),
+        (("--stdout", "--piano", "-1"), "piano=-1"),
         (("--stdout", "--backend", "torch"), "--backend torch"),
         (("--raw",), "add --stdout"),
         ((), "pianofarm play FILE --stdout | aplay"),
     ],
 )
-def test_what_cannot_be_played_is_said_in_one_line(arguments, said, capfd, monkeypatch, tmp_path):
+def test_what_cannot_be_played_is_said_in_one_line_before_a_model_is_loaded(
+    arguments, said, capfd, monkeypatch, tmp_path
+):
     monkeypatch.setenv("PIANOFARM_STATE_DIR", str(tmp_path))
+    monkeypatch.setattr("pianofarm_worker.synth.piano.load", lambda *_, **__: pytest.fail("a model was loaded"))
     monkeypatch.setitem(sys.modules, "sounddevice", None)
 
     assert run(["play", str(PIECE), *arguments]) == 2

@@ -14,6 +14,19 @@ from pianofarm_worker.synth.events import Event, EventQueue
 SHORTEST_BLOCK_MS, LONGEST_BLOCK_MS = 4, 40
 
 
+def check_block_ms(block_ms: int) -> None:
+    """Refuse what no stream has.
+
+    Raises:
+        BadOption: no block of this length.
+    """
+    if block_ms not in range(SHORTEST_BLOCK_MS, LONGEST_BLOCK_MS + 1, SHORTEST_BLOCK_MS):
+        raise BadOption(
+            f"block_ms={block_ms!r}: a block is {SHORTEST_BLOCK_MS} to {LONGEST_BLOCK_MS} ms, "
+            f"a multiple of {SHORTEST_BLOCK_MS}"
+        )
+
+
 class Stream(ABC):
     """A piano being played: push events, pull sound, for as long as you like, in bounded memory. Not for two threads at once.
 
@@ -28,11 +41,7 @@ class Stream(ABC):
         Raises:
             BadOption: no block of this length.
         """
-        if block_ms not in range(SHORTEST_BLOCK_MS, LONGEST_BLOCK_MS + 1, SHORTEST_BLOCK_MS):
-            raise BadOption(
-                f"block_ms={block_ms!r}: a block is {SHORTEST_BLOCK_MS} to {LONGEST_BLOCK_MS} ms, "
-                f"a multiple of {SHORTEST_BLOCK_MS}"
-            )
+        check_block_ms(block_ms)
         self.sample_rate_hz = sample_rate_hz
         self.n_channels = n_channels
         self.block_samples = sample_rate_hz * block_ms // 1000
