@@ -87,6 +87,10 @@ class RenderOptions(BaseModel):
     def _fits_the_format(cls, value: str, info: ValidationInfo) -> str:
         if value == "float32" and info.data.get("format") == "flac":
             raise ValueError("flac stores pcm16 or pcm24 (ask for format=wav)")
+        if value != "pcm16" and info.data.get("format") == "ogg":
+            raise ValueError(
+                "ogg (Vorbis) stores no samples of any format: leave it out (or ask for format=wav or flac)"
+            )
         return value
 
     @classmethod
@@ -100,7 +104,7 @@ class RenderOptions(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             problems = "; ".join(
-                f"{'.'.join(str(part) for part in item['loc'][:1])}={item['input']!r}: {item['msg']}"
+                f"{'.'.join(str(part) for part in item['loc'][:1])}={item['input']!r}: {item['msg'].removeprefix('Value error, ')}"
                 for item in error.errors()
             )
             raise BadOption(f"{problems} (options: {', '.join(cls.model_fields)})") from None
