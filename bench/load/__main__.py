@@ -19,8 +19,8 @@ from bench.load.servers import Condition, RedisServer, S3Server, redis_program
 FULL = Form(
     name="full",
     n_submitted=100_000,
-    n_drained={1: 6_000, 8: 15_000, 32: 30_000},
-    n_stock=8_000,
+    n_drained={1: 5_000, 8: 12_000, 32: 24_000},
+    n_stock=6_000,
     n_waiting=20_000,
     n_probes=100,
     n_kills=50,

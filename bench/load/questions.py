@@ -103,7 +103,8 @@ def submission(form: Form, folder: Path, redis: RedisServer, s3: S3Server, bundl
         batch = answers.pop("batch")
         if drain:
             farm.start_sweeper()
-            farm.start_workers(N_WORKERS, places=bundle)
+            # Their options differ, so that none of them could be made together.
+            farm.start_workers(N_WORKERS)
             began = time.monotonic()
             samples = farm.drained(batch, form.n_submitted)
             answers["drained_per_s"] = rate(samples)
