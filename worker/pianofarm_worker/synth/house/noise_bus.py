@@ -11,6 +11,9 @@ from pianofarm_worker.synth.noise import uniform_noise
 
 Float32Array = NDArray[np.float32]
 
+#: A noise has this many different frames, heard in random order: drawing new ones takes longer than all that is done with them.
+N_FRAMES = 512
+
 
 class NoiseBus:
     """Collects powers frame by frame and plays them in order.
@@ -18,7 +21,9 @@ class NoiseBus:
     Frame q covers samples q * hop .. q * hop + window - 1 under a sine window; the windows' squares add up to one.
     """
 
-    def __init__(self, layout: Layout, n_channels: int, seed: int, tone: Float32Array | None = None) -> None:
+    def __init__(
+        self, layout: Layout, n_channels: int, seed: int, tone: Float32Array | None = None, *, ordered: bool = False
+    ) -> None:
         """Start in silence.
 
         Args:
@@ -26,14 +31,19 @@ class NoiseBus:
             n_channels: of the sound.
             seed: of the noise.
             tone: [n_channels, n_bands], full scale^2 per Hz: the room's own, there once however many notes sound; see `tone_from`.
+            ordered: hear the noise's frames one after the other: none twice before all were heard.
         """
         bands = layout.bands
         self._tone = tone
         #: Frame from which on the room's own tone is heard; None: not.
         self.tone_from: int | None = None
         self.hop, self._window = bands.hop, bands.window
-        self._n_channels, self._seed = n_channels, seed
+        self._n_channels, self._seed, self._ordered = n_channels, seed, ordered
         n_bins = bands.window // 2 + 1
+        self._spectra = [
+            uniform_noise(seed, 0, N_FRAMES * 2 * n_bins, stream=channel).view(np.complex64).reshape(N_FRAMES, n_bins)
+            for channel in range(n_channels)
+        ]
         # A density D (per Hz) gives each bin of the inverse transform a variance of D * rate * window / 2; the real and the
         # imaginary part of the random spectrum, uniform in [-1, 1), have a third each.
         scale = layout.sample_rate_hz * bands.window / 2 * 1.5
@@ -92,12 +102,11 @@ class NoiseBus:
         n_known = min(n_frames, self._power.shape[1])
         if n_tone and self._tone is not None:
             self._power[:, n_known - n_tone : n_known] += self._tone[:, None]
-        n_bins = self._weights.shape[1]
         if n_known:
-            for channel in range(self._n_channels):
-                words = uniform_noise(self._seed, first * 2 * n_bins, n_known * 2 * n_bins, stream=channel)
-                spectrum = words.view(np.complex64).reshape(n_known, n_bins)
-                spectrum *= np.sqrt(self._power[channel, :n_known] @ self._weights)
+            for channel, spectra in enumerate(self._spectra):
+                amplitude = self._power[channel, :n_known] @ self._weights
+                spectrum = spectra[self._order(first, n_known, channel)]
+                spectrum *= np.sqrt(amplitude, out=amplitude)
                 grains = np.fft.irfft(spectrum, self._window, axis=1) * self._sine
                 half = self.hop
                 sound[channel, : n_known * half] += grains[:, :half].ravel()
@@ -106,3 +115,15 @@ class NoiseBus:
         self._first = first + n_frames
         self._spill = sound[:, n_samples:].copy()
         return sound[:, :n_samples]
+
+    def _order(self, first: int, n_frames: int, channel: int) -> NDArray[np.int64]:
+        """Which of the noise's frames are heard at some frames: a function of seed, channel and frame alone."""
+        frame = np.arange(first, first + n_frames)
+        if self._ordered:
+            return frame % N_FRAMES
+        # SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
+        word = (frame + (channel << 40)).astype(np.uint64) + np.uint64(self._seed)
+        word *= np.uint64(0x9E3779B97F4A7C15)
+        word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return np.asarray((word ^ (word >> np.uint64(31))) % np.uint64(N_FRAMES), np.int64)

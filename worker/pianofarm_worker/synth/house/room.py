@@ -40,7 +40,7 @@ def room_response(
     n_frames = int(band_t60_s.max() * _FALL_DB / 60 * layout.sample_rate_hz / bands.hop)
     time_s = np.arange(n_frames)[:, None] * (bands.hop / layout.sample_rate_hz)
     power = (10 ** (-6.0 * time_s / band_t60_s)).astype(np.float32)
-    bus = NoiseBus(layout, n_channels, _SEED)
+    bus = NoiseBus(layout, n_channels, _SEED, ordered=True)
     bus.add(0, np.repeat(power[None], n_channels, axis=0))
     sound = bus.play(0, (n_frames + 1) * bands.hop)
     sound *= np.float32(10 ** (level_db / 20)) / np.sqrt((sound**2).sum(axis=1, keepdims=True))

@@ -49,7 +49,11 @@ def test_all_keys_knock_on_the_same_soundboard(piano, play):
     """The strongest resonances below 900 Hz of two keys a third apart, which share no string, lie at the same frequencies."""
 
     def resonances_hz(pitch):
-        sound = render(piano, play((0, 0.4, pitch, 110)))[:6400, 0] * np.hanning(6400)
+        # The knock is the same in every render; the noise, which another seed changes, goes away in their mean.
+        strokes = [
+            piano.render(play((0, 0.4, pitch, 110)), RenderOptions(), seed=seed).dry[:6400, 0] for seed in range(8)
+        ]
+        sound = np.mean(strokes, axis=0) * np.hanning(6400)
         power = np.abs(np.fft.rfft(sound, 1 << 16)) ** 2
         hz = np.fft.rfftfreq(1 << 16, 1 / RATE_HZ)
         power[(hz < 80) | (hz > 900)] = 0
@@ -60,7 +64,7 @@ def test_all_keys_knock_on_the_same_soundboard(piano, play):
         return np.array(found)
 
     first, second = resonances_hz(96), resonances_hz(99)
-    assert (np.abs(first[:, None] - second).min(axis=1) < 10).sum() >= 3
+    assert (np.abs(first[:, None] - second).min(axis=1) < 10).sum() >= 4
 
 
 def test_a_note_dies_fast_at_first_and_slowly_later(held):
