@@ -92,13 +92,14 @@ def excerpt(
     sounding = np.flatnonzero((score.onset_s < middle_s[-1]) & (score.onset_s > middle_s[0] - LONGEST_S))[-MOST_NOTES:]
     key, velocity = np.zeros(MOST_NOTES, np.int32), np.ones(MOST_NOTES, np.float32)
     time_s, kept = np.zeros((2, MOST_NOTES, n_frames), np.float32)
+    damping = score.damping(sounding, middle_s[None], score.sustain.at(middle_s)[None])
     for row, note in enumerate(sounding):
         since_s = middle_s - score.onset_s[note]
         key[row] = int(np.abs(pitches - score.pitch[note]).argmin())
         velocity[row] = score.velocity[note]
         time_s[row] = np.maximum(since_s, 0.0)
         heard = np.clip(since_s * rate_hz / WINDOW + 0.5, 0.0, 1.0)
-        kept[row] = heard * np.exp(-2 * score.damping(int(note), middle_s))
+        kept[row] = heard * np.exp(-2 * damping[row])
     frames = slice(first_frame, first_frame + n_frames)
     return Excerpt(key, velocity, time_s, kept, recording.power[:, frames])
 

@@ -50,7 +50,8 @@ class Sampler:
             at = round(float(onset_s) * self._rate_hz)
             note = note[: len(sound) - at]
             steps = np.arange(0, len(note) + _STEP, _STEP)
-            kept = np.exp(-score.damping(index, onset_s + steps / self._rate_hz))
+            times_s = onset_s + steps / self._rate_hz
+            kept = np.exp(-score.damping(np.array([index]), times_s[None], score.sustain.at(times_s)[None])[0])
             n_heard = min(len(note), int((kept > 1e-5).sum()) * _STEP)
             gain = np.interp(np.arange(n_heard), steps, kept).astype(np.float32)
             sound[at : at + n_heard] += note[:n_heard] * gain[:, None]

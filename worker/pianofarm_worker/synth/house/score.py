@@ -39,8 +39,8 @@ class Score:
     end_s: float  #: where the performance ends: all keys and pedals up
     dropped_notes: int  #: notes outside the keyboard
 
-    def kept(self, notes: NDArray[np.int_], time_s: FloatArray, contact_s: FloatArray) -> NDArray[np.float32]:
-        """What felt and hammer have left of notes by these times, a factor of their amplitudes. [n_notes, n_times]
+    def damping(self, notes: NDArray[np.int_], time_s: FloatArray, contact_s: FloatArray) -> FloatArray:
+        """Nepers that felt and hammer have taken from notes by these times. [n_notes, n_times]
 
         Args:
             notes: [n_notes], indices.
@@ -49,8 +49,11 @@ class Score:
         """
         felt_s = np.maximum(contact_s - self.damped_from_contact_s[notes, None], 0.0)
         restruck_s = np.maximum(time_s - self.restruck_s[notes, None], 0.0)
-        taken = self.damper_rate[notes, None] * felt_s + dampers.RESTRIKE_RATE * restruck_s
-        return np.exp(-taken.astype(np.float32))
+        return np.asarray(self.damper_rate[notes, None] * felt_s + dampers.RESTRIKE_RATE * restruck_s)
+
+    def kept(self, notes: NDArray[np.int_], time_s: FloatArray, contact_s: FloatArray) -> NDArray[np.float32]:
+        """What that leaves of them, a factor of their amplitudes; arguments and shape as of `damping`."""
+        return np.exp(-self.damping(notes, time_s, contact_s).astype(np.float32))
 
     def openness(self, notes: NDArray[np.int_], time_s: FloatArray, contact_s: FloatArray) -> NDArray[np.float32]:
         """How far the other strings answer notes, see `resonance.openness`; arguments and result as of `kept`."""
