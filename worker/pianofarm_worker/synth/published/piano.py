@@ -30,6 +30,8 @@ _Array = NDArray[np.float32]
 
 #: Pieces an accelerator renders at once. A CPU gains nothing by it: one piece fills a core.
 ACCELERATOR_PLACES = 8
+#: Shorter chunks would change the last bits: a product of few rows is another program (one of 64 is not, one of 50 is).
+SHORTEST_CHUNK_FRAMES = 100
 
 
 class PublishedPiano(Piano):
@@ -49,7 +51,7 @@ class PublishedPiano(Piano):
 
         Args:
             info: of a model folder that `checkpoints.import_checkpoint` wrote.
-            chunk_frames: frames the networks run at once; decides memory and speed, never a byte of the audio.
+            chunk_frames: frames the networks run at once, 100 or more; decides memory and speed, never a byte of the audio.
             rounded: repeat the rounding errors of the published code, to compare with it sample by sample; slow, and needs
                 memory for the whole piece.
             n_threads: threads that share a render; changes no byte of it. Many pieces are best rendered one a process and
@@ -61,8 +63,13 @@ class PublishedPiano(Piano):
 
         Raises:
             BadModel: configuration or weights are damaged, or do not belong together.
+            BadOption: chunks too short.
         """
         super().__init__(info)
+        if chunk_frames < SHORTEST_CHUNK_FRAMES:
+            raise BadOption(
+                f"chunk_frames={chunk_frames}: at least {SHORTEST_CHUNK_FRAMES}, shorter ones give other bytes"
+            )
         self.config = _read_config(info)
         self._weights = _read_weights(info, self.config)
         self._chunk_frames, self._rounded = chunk_frames, rounded

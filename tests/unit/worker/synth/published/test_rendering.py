@@ -11,7 +11,10 @@ from pianofarm_common.errors import BadModel, BadOption, Cancelled
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import read_model
 from pianofarm_common.renders import RenderOptions
+from pianofarm_worker.synth.published.configs import DAFX22
 from pianofarm_worker.synth.published.release import extend_pitch
+
+from .conftest import random_weights
 
 RATE = 16_000
 
@@ -55,6 +58,30 @@ def test_the_bytes_do_not_depend_on_the_size_of_the_chunks(piano, small_model, c
     whole, cut = (p.render(performance(), RenderOptions(), seed=5) for p in (piano, cut_otherwise))
     assert whole.dry.tobytes() == cut.dry.tobytes()
     assert whole.wet.tobytes() == cut.wet.tobytes()
+
+
+def test_chunks_so_short_that_they_would_change_the_bytes_are_refused(small_model):
+    from pianofarm_worker.synth.published.piano import PublishedPiano
+
+    with pytest.raises(BadOption, match="chunk_frames=50: at least 100"):
+        PublishedPiano(small_model, chunk_frames=50)
+
+
+def test_at_the_size_of_a_published_model_neither_chunks_nor_threads_change_the_bytes(tmp_path):
+    """Libraries choose the program of a product by its size."""
+    from pianofarm_worker.synth.published.checkpoints import write_model
+    from pianofarm_worker.synth.published.piano import PublishedPiano
+
+    info = write_model(tmp_path / "full", "full", DAFX22, random_weights(DAFX22))
+    notes, pedal = np.zeros((370, 16, 2), np.float32), np.zeros((370, 4), np.float32)
+    for voice in range(16):
+        notes[10 + voice :, voice] = 40 + 3 * voice, 0.0
+        notes[10 + voice, voice, 1] = 0.6
+    _, expected = PublishedPiano(info, batch_size=1).synthesize(notes, pedal, seed=1)
+    assert np.abs(expected).max() > 1e-4
+    for otherwise in ({"chunk_frames": 100}, {"n_threads": 16, "chunk_frames": 333}):
+        _, wet = PublishedPiano(info, batch_size=1, **otherwise).synthesize(notes, pedal, seed=1)
+        assert wet.tobytes() == expected.tobytes()
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_threads(piano, small_model):
