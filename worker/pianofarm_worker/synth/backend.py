@@ -27,7 +27,8 @@ def choose(name: str, *, n_threads: int = 0) -> None:
     Args:
         name: "tensorflow" or "jax". Saying the same name twice does nothing.
         n_threads: CPU threads one computation may use; 0: as many as the machine has. One thread a process and one process a
-            core is the best use of a CPU here: a step of the network is too small to share.
+            core is the best use of a CPU here: a step of the network is too small to share. With TensorFlow other numbers give
+            other last bits of the audio; a process that computed with it before keeps the number it had.
 
     Raises:
         BadSettings: no such backend, its library is not installed, or this process already loaded the other one.
