@@ -22,7 +22,8 @@ def render(
     model: shared.Model = None,
     piano: shared.Piano = None,
     dry: Annotated[
-        Path | None, typer.Option("--dry", metavar="PATH", help="Also write the sound before the room here.")
+        Path | None,
+        typer.Option("--dry", metavar="PATH", help="Also write the sound before the room here, at a level of its own."),
     ] = None,
     duration: shared.Duration = None,
     warm_up_s: shared.WarmUp = None,
