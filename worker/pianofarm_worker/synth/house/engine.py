@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,17 @@ from pianofarm_worker.synth.house.dampers import una_corda_gain
 from pianofarm_worker.synth.house.noise_bus import NoiseBus
 from pianofarm_worker.synth.house.resonance import WASH_DAMPER_RATE, WASH_DB
 from pianofarm_worker.synth.house.score import Score
-from pianofarm_worker.synth.house.tables import SILENCE_DB, STRIDE, KeyTable, KeyTables
+from pianofarm_worker.synth.house.slow_noise import (
+    NOISE_FRAMES,
+    NOISE_ONSET,
+    SLOW,
+    add_slow_power,
+    between,
+    onset_power,
+    slow_frames,
+)
+from pianofarm_worker.synth.house.tables import SILENCE_DB, KeyTables
+from pianofarm_worker.synth.house.voices import Laws, Voice
 
 Float32Array = NDArray[np.float32]
 
@@ -27,80 +36,11 @@ Float32Array = NDArray[np.float32]
 #: more calls.
 BLOCK_HOPS = 128
 
-#: Frames of noise in a hop of partials.
-NOISE_FRAMES = 2
-
-#: Frames that noise keeps to itself at its onset; later its powers are added up every `SLOW` frames, straight lines between.
-NOISE_ONSET, SLOW = 16, 4
-
 #: Hops for which a note's damping is known when it is struck.
 _EARLY_HOPS = max(MOST_FRAMES, -(-(NOISE_ONSET + 2 * SLOW) // NOISE_FRAMES) + 1)
 
 #: Decibels in a neper of amplitude.
 NEPER_DB = 8.685889638
-
-
-@dataclass(slots=True)
-class _Voice:
-    """A note that sounds."""
-
-    note: int
-    table: KeyTable
-    silence_db: Float32Array  #: [n_partials], levels at velocity 127 that are just not heard
-    clock: int  #: frame of the common clock that comes with or after its own first one
-    first: int  #: frame of the common clock at which it goes over to it
-    until: int  #: frame at which its partials are silent
-    before: NDArray[
-        np.complex64
-    ]  #: [n_partials, 1], what frames of the common clock take of the note's frame before them
-    after: NDArray[np.complex64]  #: [n_partials, 1], and of the one after
-    noise_gain: Float32Array  #: [n_bands], power
-    noise_first: int  #: frame of noise
-    noise_until: int  #: frame of noise
-    wash: float  #: power of the wash
-    wash_until: int  #: frame of noise
-
-    def is_over(self, frame: int, noise_frame: int) -> bool:
-        """Nothing of it is left to play from a frame on."""
-        return self.until <= frame and max(self.noise_until, self.wash_until) <= noise_frame
-
-    def amplitude(self, n_channels: int, n: int, low: int, high: int) -> NDArray[np.complex64]:
-        """Its first n partials at the clock's frames low..high - 1, counted from `clock`. [n_channels, n, n_frames]"""
-        own = self.table.amplitude[:n_channels, :n]
-        found: NDArray[np.complex64] = own[:, :, low:high] * self.before[:n]
-        found += own[:, :, low + 1 : high + 1] * self.after[:n]
-        return found
-
-
-@dataclass
-class _Laws:
-    """What pedals and keys do to notes, frame by frame."""
-
-    kept: Float32Array  #: [n_notes, n_frames], what damping leaves
-    is_damped: list[bool]  #: where that is not all
-    openness: Float32Array | None  #: [n_notes, n_frames], how far the other strings answer
-    is_answered: list[bool]  #: where they do
-
-    @classmethod
-    def of(cls, kept: Float32Array, openness: Float32Array | None) -> _Laws:
-        answered = np.zeros(len(kept)) if openness is None else openness.max(axis=1)
-        return cls(
-            kept, [part < 1 for part in kept[:, -1].tolist()], openness, [part > 0 for part in answered.tolist()]
-        )
-
-    def factor(self, note: int, frames: slice, answer: Float32Array) -> Float32Array | None:
-        """Of a note's partials, with what the other strings add to them; None for one.
-
-        [n_frames] or [n_partials, n_frames]; `answer` is [n_partials, n_frames].
-        """
-        kept = self.kept[note, frames] if self.is_damped[note] else None
-        if self.openness is None or not self.is_answered[note]:
-            return kept
-        factor: Float32Array = answer * self.openness[note, frames]
-        factor += np.float32(1)
-        if kept is not None:
-            factor *= kept
-        return factor
 
 
 class Engine:
@@ -125,7 +65,7 @@ class Engine:
             self._noise.tone_from = self._noise.frame_at(int(self._onset[0]))
         self._bundles = Bundles(n_channels, BLOCK_HOPS, layout.sample_rate_hz, layout.hop)
         self._n_pedal_noises = 0
-        self._voices: list[_Voice] = []
+        self._voices: list[Voice] = []
         self._n_started = 0
         self._silent_after = self._silences()
         self._released = np.argsort(score.released_s, kind="stable")  # notes by when their keys go up
@@ -188,7 +128,7 @@ class Engine:
             self._voices.append(voice)
             onset, table = int(self._onset[note]), voice.table
             at = onset - start
-            n = _n_audible(voice, 0, 1.0)
+            n = voice.n_audible(0, 1.0)
             if n:
                 frame = voice.first - voice.clock
                 factor = laws.factor(row, slice(_EARLY_HOPS), table.answer[:n, :_EARLY_HOPS])
@@ -198,11 +138,12 @@ class Engine:
                     last *= own[:, frame : frame + 1]
                 sounds = attack(table, gain[:n], own, last, voice.first * self._hop - onset)
                 sound[:, at : at + sounds.shape[1]] += sounds
-            self._begin_noise(voice, laws.kept[row] if laws.is_damped[row] else None)
+            own_kept = laws.kept[row] if laws.is_damped[row] else None
+            self._noise.add(voice.noise_first, onset_power(voice, self._n_channels, own_kept))
             if table.knock.shape[2]:
                 sound[:, at : at + table.knock.shape[2]] += knock_gain @ table.knock[: self._n_channels]
 
-    def _laws(self, notes: NDArray[np.int_], time_s: NDArray[np.float64]) -> _Laws:
+    def _laws(self, notes: NDArray[np.int_], time_s: NDArray[np.float64]) -> Laws:
         """What pedals and keys do to notes at frames of these times.
 
         A frame hears of pedals and keys one hop late: that keeps the engine causal, and felt takes longer to fall.
@@ -210,7 +151,7 @@ class Engine:
         score = self._score
         contact_s = score.sustain.at(time_s)
         openness = score.openness(notes, time_s, contact_s) if score.is_pedalled else None
-        return _Laws.of(score.kept(notes, time_s, contact_s), openness)
+        return Laws.of(score.kept(notes, time_s, contact_s), openness)
 
     def _play(self, start: int) -> Float32Array:
         """The partials of all voices in a block, [n_channels, block]; their noise goes to the bus."""
@@ -224,50 +165,26 @@ class Engine:
             low, high = max(voice.first + 1, begin), min(voice.until, begin + BLOCK_HOPS + 1)
             if high > low:
                 self._add(voice, slice(low - begin, high - begin), low - voice.clock, laws, row)
-            self._add_noise(voice, noise_kept[row] if laws.is_damped[row] else None, begin, powers)
+            add_slow_power(voice, noise_kept[row] if laws.is_damped[row] else None, begin * NOISE_FRAMES, powers)
         self._add_washes(begin, time_s[:, :: SLOW // NOISE_FRAMES], powers)
-        self._noise.add(begin * NOISE_FRAMES, _between(powers))
+        self._noise.add(begin * NOISE_FRAMES, between(powers))
         end, noise_end = begin + BLOCK_HOPS, (begin + BLOCK_HOPS) * NOISE_FRAMES
         self._voices = [voice for voice in self._voices if not voice.is_over(end, noise_end)]
         return self._bundles.play().reshape(self._n_channels, -1)
 
-    def _add(self, voice: _Voice, frames: slice, own: int, laws: _Laws, row: int) -> None:
+    def _add(self, voice: Voice, frames: slice, own: int, laws: Laws, row: int) -> None:
         """A voice's audible partials at some frames of a block, the first of which is its own frame `own`."""
         n_frames, table = frames.stop - frames.start, voice.table
-        n = _n_audible(voice, own, float(laws.kept[row, frames.start]) if laws.is_damped[row] else 1.0)
+        n = voice.n_audible(own, float(laws.kept[row, frames.start]) if laws.is_damped[row] else 1.0)
         if n:
             amplitude = voice.amplitude(self._n_channels, n, own, own + n_frames)
             factor = laws.factor(row, frames, table.answer[:n, own : own + n_frames])
             self._bundles.add(table.shapes, amplitude, factor, frames.start)
 
-    def _begin_noise(self, voice: _Voice, kept: Float32Array | None) -> None:
-        """The noise of a note's onset, frame by frame, until the slow frames have taken over."""
-        last = _slow_from(voice)
-        high = min(last + SLOW, voice.noise_until)
-        n = high - voice.noise_first
-        power = voice.table.noise[: self._n_channels, :n] * voice.noise_gain
-        if kept is not None:
-            power *= np.repeat(kept * kept, NOISE_FRAMES)[:n, None]
-        if high > last:
-            power[:, last - voice.noise_first :] *= 1 - np.arange(high - last, dtype=np.float32)[:, None] / SLOW
-        self._noise.add(voice.noise_first, power)
-
-    def _add_noise(self, voice: _Voice, kept: Float32Array | None, begin: int, powers: Float32Array) -> None:
-        """The noise of a voice in the slow frames of a block, of which damping leaves so much; see `_slow_frames`."""
-        low, high = _slow_frames(_slow_from(voice) + SLOW, voice.noise_until, begin)
-        if high > low:
-            first = (begin * NOISE_FRAMES + low * SLOW) - voice.noise_first
-            own = (
-                voice.table.noise[: self._n_channels, first : first + (high - low - 1) * SLOW + 1 : SLOW]
-                * voice.noise_gain
-            )
-            if kept is not None:
-                own *= kept[low:high, None]
-            powers[:, low:high] += own
-
     def _add_washes(self, begin: int, time_s: NDArray[np.float64], powers: Float32Array) -> None:
         """The washes in a block's slow frames, until felt has silenced them; `time_s` is when these hear of the pedal."""
-        washing = [voice for voice in self._voices if voice.wash_until > begin * NOISE_FRAMES]
+        start = begin * NOISE_FRAMES
+        washing = [voice for voice in self._voices if voice.wash_until > start]
         if not washing:
             return
         score, notes = self._score, np.array([voice.note for voice in washing])
@@ -275,9 +192,9 @@ class Engine:
         left = np.exp(-2 * WASH_DAMPER_RATE * felt_s).astype(np.float32)
         left *= np.array([[voice.wash] for voice in washing], np.float32)
         for voice, part in zip(washing, left, strict=True):
-            low, high = _slow_frames(voice.noise_first, voice.wash_until, begin)
+            low, high = slow_frames(voice.noise_first, voice.wash_until, start, powers.shape[1])
             if high > low:
-                first = (begin * NOISE_FRAMES + low * SLOW) - voice.noise_first
+                first = start + low * SLOW - voice.noise_first
                 wash = self._tables.wash[first : first + (high - low - 1) * SLOW + 1 : SLOW]
                 powers[:, low:high] += wash * part[low:high, None]
                 if part[high - 1] < 1e-4 * voice.wash:
@@ -306,7 +223,7 @@ class Engine:
                 first_frame = bus.frame_at(int(score.released_s[note] * self._rate_hz))
                 bus.add(first_frame, noise[: self._n_channels] * np.float32(score.release_part[note]))
 
-    def _strike(self, note: int) -> tuple[_Voice, Float32Array, Float32Array]:
+    def _strike(self, note: int) -> tuple[Voice, Float32Array, Float32Array]:
         """A note's voice, the gains of its partials and those of its knock."""
         score, hop, onset = self._score, self._hop, int(self._onset[note])
         table, velocity = self._tables[int(score.pitch[note])], int(score.velocity[note])
@@ -324,7 +241,7 @@ class Engine:
         clock, noise_first = -(-onset // hop), self._noise.frame_at(onset)
         since = clock * hop - onset  # samples from a frame of the note to the next one of the clock
         turn = np.exp(table.frequency_hz * (2j * math.pi * since / self._rate_hz)).astype(np.complex64) * gain
-        voice = _Voice(
+        voice = Voice(
             note=note,
             table=table,
             silence_db=silence_db,
@@ -340,30 +257,3 @@ class Engine:
             wash_until=noise_first + n_wash,
         )
         return voice, gain, knock_gain
-
-
-def _n_audible(voice: _Voice, frame: int, kept: float) -> int:
-    """How many of a voice's partials, from the lowest, are heard from its own frame on, where damping has left a part of them."""
-    silence_db = voice.silence_db
-    if kept < 1.0:
-        silence_db = silence_db - np.float32(20 * np.log10(kept + 1e-9))
-    audible = (voice.table.later_db[frame // STRIDE] > silence_db).nonzero()[0]
-    return int(audible[-1]) + 1 if len(audible) else 0
-
-
-def _slow_from(voice: _Voice) -> int:
-    """The frame of noise, a slow one, from which on a voice goes over to slow frames."""
-    return -(-(voice.noise_first + NOISE_ONSET) // SLOW) * SLOW
-
-
-def _slow_frames(low: int, high: int, begin: int) -> tuple[int, int]:
-    """Which slow frames of the block that begins with frame `begin` lie in low..high - 1, counted in frames of noise."""
-    start = begin * NOISE_FRAMES
-    return max(0, -(-(low - start) // SLOW)), min(BLOCK_HOPS * NOISE_FRAMES // SLOW + 1, -(-(high - start) // SLOW))
-
-
-def _between(powers: Float32Array) -> Float32Array:
-    """Slow frames -> frames, straight lines between: [n_channels, n_slow + 1, n_bands] -> [n_channels, SLOW n_slow, n_bands]."""
-    part = (np.arange(SLOW, dtype=np.float32) / SLOW)[:, None]
-    between = powers[:, :-1, None] + np.diff(powers, axis=1)[:, :, None] * part
-    return np.asarray(between.reshape(powers.shape[0], -1, powers.shape[2]), np.float32)
