@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench import fresh, machine, plan, report
 from bench.fresh import Measured
+from pianofarm_common.models import DEFAULT_MODEL
 
 
 def main() -> int:
@@ -53,6 +54,7 @@ def _measure(form: plan.Form, cores: list[int], only: list[str] | None, out: Pat
         "command": "python -m bench" + (" --short" if form.name == "short" else ""),
         "measured_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "machine": machine.describe(),
+        "default_model": DEFAULT_MODEL,
     }
 
     def wanted(what: str) -> bool:

@@ -190,12 +190,21 @@ def floor(saved: Measured) -> str:
     return table(("float32 arithmetic", ""), rows)
 
 
+def default(saved: Measured) -> str:
+    """Name of the default model that was measured; results that do not say are of the time of the first."""
+    return str(saved.get("default_model", "house-1"))
+
+
 def memory(saved: Measured) -> str:
     """Peak memory of `pianofarm render` by the length of the piece."""
     results = saved["results"]
     lengths = sorted({float(name.rsplit("/", 1)[1]) for name in results if name.startswith("memory/")})
     rows = []
-    for kind, label in (("tensorflow", "dafx22, tensorflow"), ("jax", "dafx22, jax"), ("house", "house-1, numpy")):
+    for kind, label in (
+        ("tensorflow", "dafx22, tensorflow"),
+        ("jax", "dafx22, jax"),
+        ("house", f"{default(saved)}, numpy"),
+    ):
         names = (f"memory/{kind}/{length_s:g}" for length_s in lengths)
         rows.append(
             [label, *(_or_why(results, name, lambda found: f"{found['peak_rss_mb']:.0f} MB") for name in names)]
@@ -211,7 +220,7 @@ def cold(saved: Measured) -> str:
     for name, label in (
         ("cold/dafx22/tensorflow", "dafx22, tensorflow"),
         ("cold/dafx22/jax", "dafx22, jax"),
-        ("cold/house", "house-1 (the default), numpy"),
+        ("cold/house", f"{default(saved)} (the default), numpy"),
     ):
         try:
             found = _get(saved["results"], name)
@@ -228,7 +237,7 @@ def stream(saved: Measured) -> str:
     for name, label in (
         ("stream/tensorflow", "dafx22, tensorflow"),
         ("stream/jax", "dafx22, jax"),
-        ("house stream", "house-1, numpy"),
+        ("house stream", f"{default(saved)}, numpy"),
     ):
         try:
             found = _get(saved["results"], name)
@@ -252,8 +261,8 @@ def compared(saved: Measured) -> str:
         ("oracle", "dafx22 as its authors compute it (Keras and ddsp), two cores", "16 kHz mono"),
         ("one core/tensorflow", "dafx22, this engine on TensorFlow, one core", "16 kHz mono"),
         ("one core/jax", "dafx22, this engine on JAX, one core", "16 kHz mono"),
-        ("house/1", "house-1, one core", "32 kHz mono"),
-        ("house/2", "house-1, one core", "32 kHz stereo"),
+        ("house/1", f"{default(saved)}, one core", "32 kHz mono"),
+        ("house/2", f"{default(saved)}, one core", "32 kHz stereo"),
         ("fluidsynth/dense", "FluidSynth with FluidR3 GM, one core", "44.1 kHz stereo"),
     ):
         try:
@@ -279,7 +288,7 @@ def house(saved: Measured) -> str:
         first = _number(found["audio_s"] / found["first_s"])
         costs = [_number(found["load_s"]), _number(found["peak_rss_mb"]), f"{found['model_bytes'] / 1e6:.2f}"]
         rows.append([label, _spread(found["real_time_factor"]), first, *costs])
-    return table(("house-1, 32 kHz", "x real time", "first render", "load s", "peak MB", "model MB"), rows)
+    return table((f"{default(saved)}, 32 kHz", "x real time", "first render", "load s", "peak MB", "model MB"), rows)
 
 
 def house_targets(saved: Measured) -> str:
@@ -299,7 +308,7 @@ def real(saved: Measured) -> str:
         kinds = (f"{kind}/{name}" for kind in ("real/dafx22", "real/house", "fluidsynth"))
         factors = (_or_why(results, kind, lambda found: _spread(found["real_time_factor"])) for kind in kinds)
         rows.append([name.removesuffix(".mid"), f"{max(lengths):.0f}" if lengths else "", *factors])
-    return table(("piece", "seconds", "dafx22, TensorFlow", "house-1 stereo", "FluidSynth"), rows)
+    return table(("piece", "seconds", "dafx22, TensorFlow", f"{default(saved)} stereo", "FluidSynth"), rows)
 
 
 def requests(saved: Measured) -> str:
@@ -320,7 +329,7 @@ def requests(saved: Measured) -> str:
         ["x real time, median (least to most)", _spread(found["real_time_factor"])],
         ["seconds a request, P50 / P95 / P99", " / ".join(_number(took[key]) for key in ("p50", "p95", "p99"))],
     ]
-    return table(("house-1, MIDI bytes to stereo WAV bytes", ""), rows)
+    return table((f"{default(saved)}, MIDI bytes to stereo WAV bytes", ""), rows)
 
 
 def setup(saved: Measured) -> str:

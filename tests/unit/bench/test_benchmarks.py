@@ -130,6 +130,17 @@ def test_every_table_can_be_made_of_nothing(name):
     assert tables.TABLES[name](saved())
 
 
+@pytest.mark.parametrize("name", ["compared", "memory", "cold", "stream", "house", "real", "requests"])
+def test_tables_call_the_default_model_what_it_was_when_they_were_measured(name):
+    kinds = {"memory__house__30": {"peak_rss_mb": 300.0}, "real__house__a.mid": factors(99.0)}
+    requests = {"pieces": 1, "shortest_s": 1.0, "longest_s": 1.0, "audio_s": 1.0, "audio_s_per_s": 9.0}
+    requests |= {"requests_per_s": 9.0, **factors(99.0), "took_s": {"p50": 1.0, "p95": 1.0, "p99": 1.0}}
+    measured = saved(**kinds, requests=requests)
+
+    assert "house-9" in getattr(tables, name)(measured | {"default_model": "house-9"})
+    assert "house-1" in getattr(tables, name)(measured)
+
+
 def test_a_table_has_as_many_cells_in_every_row():
     text = tables.table(("a", "b"), [["1", "x | y"], ["22", ""]])
     assert {line.count("|") for line in text.splitlines()} == {3}
