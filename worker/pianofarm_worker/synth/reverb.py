@@ -48,7 +48,7 @@ class Convolver:
             np.complex64
         )  # [channel, 1, bin]
         self._past = np.zeros((1, self._n_ir - 1), np.float32)  # [channel, n_ir - 1], the samples before
-        self._waiting = Reblock(_TOGETHER * self._block, 0)
+        self._waiting = Reblock(_TOGETHER * self._block, 1)
         self._n_in = self._n_out = 0
 
     def push(self, dry: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -61,7 +61,7 @@ class Convolver:
             [n_finished, n_channels] float32: whole blocks, perhaps none.
         """
         self._n_in += len(dry)
-        wet = [self._convolve(blocks) for (blocks,) in self._waiting.push(dry)]
+        wet = [self._convolve(blocks) for (blocks,) in self._waiting.push(dry.T)]
         self._n_out += len(wet) * _TOGETHER * self._block
         if len(wet) == 1:
             return wet[0]
@@ -75,21 +75,20 @@ class Convolver:
         """
         n_due = self._n_in + (self._n_ir - 1 if tail and self._n_in else 0) - self._n_out
         rest = [np.asarray(blocks) for (blocks,) in self._waiting.rest()]
-        n_rest = len(rest[0]) if rest else 0
-        n_channels = rest[0].shape[1] if rest else len(self._past)
+        n_channels, n_rest = rest[0].shape if rest else (len(self._past), 0)
         length = _TOGETHER * self._block
-        rest.append(np.zeros((-(-n_due // length) * length - n_rest, n_channels), np.float32))
-        silence = np.concatenate(rest)
-        wet = [self._convolve(silence[at : at + length]) for at in range(0, len(silence), length)]
+        rest.append(np.zeros((n_channels, -(-n_due // length) * length - n_rest), np.float32))
+        silence = np.concatenate(rest, axis=1)
+        wet = [self._convolve(silence[:, at : at + length]) for at in range(0, silence.shape[1], length)]
         return np.concatenate([*wet, np.zeros((0, self._n_channels), np.float32)])[:n_due]
 
     def _convolve(self, dry: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Blocks in, as many out, [_TOGETHER * block, n_channels]."""
-        past = np.broadcast_to(self._past, (dry.shape[1], self._n_ir - 1))
-        heard = np.zeros((dry.shape[1], (_TOGETHER - 1) * self._block + self._n_fft), np.float32)
-        heard[:, : self._n_ir - 1] = past
-        heard[:, self._n_ir - 1 : self._n_ir - 1 + len(dry)] = dry.T
-        self._past = heard[:, len(dry) : len(dry) + self._n_ir - 1].copy()
+        """Blocks in, [n_channels, _TOGETHER * block]; as many out, [_TOGETHER * block, n_channels]."""
+        n_channels, n_new = dry.shape
+        heard = np.zeros((n_channels, (_TOGETHER - 1) * self._block + self._n_fft), np.float32)
+        heard[:, : self._n_ir - 1] = self._past  # one channel of silence before the first block, for all
+        heard[:, self._n_ir - 1 : self._n_ir - 1 + n_new] = dry
+        self._past = heard[:, n_new : n_new + self._n_ir - 1].copy()
         blocks = np.lib.stride_tricks.sliding_window_view(heard, self._n_fft, axis=1)[:, :: self._block]
         spectra = np.fft.rfft(blocks, norm="ortho") * self._response  # [channel, block, bin]
         wet = np.fft.irfft(spectra, self._n_fft, norm="ortho")[:, :, self._n_ir - 1 : self._n_ir - 1 + self._block]
