@@ -12,13 +12,19 @@ MEASURED_START, MEASURED_END = "<!-- measured -->", "<!-- /measured -->"
 def model_card(name: str, licence: str, facts: Mapping[str, Any], fit_s: float, machine: str) -> str:
     """The card of a freshly trained model, in Markdown, not measured yet."""
     held_out = ", ".join(str(layer + 1) for layer in facts["held_out_layers"]) or "none"
-    n_passage_steps = facts.get("passage_steps", 0)
+    n_passage_steps, n_onset_steps = facts.get("passage_steps", 0), facts.get("onset_steps", 0)
     passages = (
-        f"""Last, {n_passage_steps} steps end to end
+        f"""Then {n_passage_steps} steps end to end
 on short passages that the model itself plays in JAX, against the same passages of recordings, with DDSP's multi-scale spectral
 loss."""
         if n_passage_steps
-        else "There was no last stage on rendered passages."
+        else "There was no stage on rendered passages."
+    )
+    onsets = (
+        f"""Last, {n_onset_steps} steps
+on the level of every note's first 50 ms as the model plays them, the errors of all partials held down beside it."""
+        if n_onset_steps
+        else "There was no stage on the beginnings of notes."
     )
     return f"""# {name}
 
@@ -33,7 +39,7 @@ A piano as additive synthesis and shaped noise, its time functions, levels and v
 
 {facts["gain_steps"]} Adam steps for each gain network, {facts["envelope_steps"]} for each envelope network, then
 {facts["joint_steps"]} each, a few times over, for those of the partials together: loud partials first, then all nearly alike
-(loss: Huber in dB on measured partial levels and noise-band levels over time). {passages}
+(loss: Huber in dB on measured partial levels and noise-band levels over time). {passages} {onsets}
 Seed {facts["seed"]}; {fit_s / 60:.1f} minutes in all, by the clock, on one of two shared {machine} cores.
 {facts["parameters"]:,} learned parameters. Layers held out, never seen by the networks: {held_out} of {facts["layers"]}, softest
 first.

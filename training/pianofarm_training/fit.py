@@ -13,38 +13,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from pianofarm_training.analysis import KeyAnalysis
-from pianofarm_training.descent import HUBER_DB, Arrays, adam, huber
+from pianofarm_training.descent import Arrays, adam, huber
 from pianofarm_training.initial import Size, new_dense, new_network
-from pianofarm_training.separation import Separated, separate, weights
+from pianofarm_training.level_loss import BOUND_WEIGHT, joint_loss
+from pianofarm_training.separation import Separated, separate
 from pianofarm_training.targets import Targets, noise_targets, partial_targets, release_targets
 from pianofarm_worker.synth.house import network
 from pianofarm_worker.synth.house.layout import Layout
 
-#: Stretches of a note whose loudness is learned as such, seconds, and how much that counts.
-LOUDNESS_SPANS_S = ((0.0, 0.05), (0.05, 0.5), (0.5, 2.0))
-LOUDNESS_WEIGHT = 0.3
-
-#: Errors beyond this count linearly where all partials count nearly alike: as the root mean square is to be small, not before.
-EVEN_HUBER_DB = 10.0
-
 #: Descents, each from where the one before ended with a fresh learning rate, in which all partials count nearly alike.
-#: In the last one every partial gets outputs of its own beside the network's, and what comes later than half a second counts
-#: more: long decays are furthest off.
+#: In the last one every partial gets outputs of its own beside the network's, and what comes late counts more.
 EVEN_TURNS = 3
-LATE_S, LATE_WEIGHT = 0.5, 1.3
 
 #: Length of that last descent, a part of the others': outputs of their own settle fast.
 LAST_TURN_PART = 0.4
-
-#: Weight of a prediction above the bound where nothing was heard.
-BOUND_WEIGHT = 0.3
-
 
 #: Raised when what is learned, or how, changes: stages of another version are not taken up again.
 VERSION = 5
@@ -102,7 +89,7 @@ def fit(
     for number, (kind, targets) in enumerate((("partial", partials), ("noise", noise))):
         first = [separate(level, heard) for level, heard in targets.keys]
         gain = stage(f"{kind}-gain", partial(_fit_gain, kind, targets, first, size, seed + 10 * number, report))
-        known = _given_gain(kind, targets, gain)
+        known = given_gain(kind, targets, gain)
         envelope = stage(
             f"{kind}-envelope", partial(_fit_envelope, kind, targets, known, size, seed + 10 * number + 1, report)
         )
@@ -129,8 +116,8 @@ def fit(
     return {name: np.asarray(value, np.float32) for name, value in parameters.items()}, seconds
 
 
-def _given_gain(kind: str, targets: Targets, gain: Arrays) -> list[Separated]:
-    """The envelopes that the levels leave once the gains are known, a key each."""
+def given_gain(kind: str, targets: Targets, gain: Arrays) -> list[Separated]:
+    """The envelopes that the levels leave once the gains are known, a key each; `gain` holds the gain network's parameters."""
     gain_db = np.asarray(network.gain_db(gain, kind, targets.rows, targets.velocities, np), np.float32)
     starts = np.cumsum([0, *(level.shape[2] for level, _ in targets.keys)])
     return [
@@ -202,60 +189,14 @@ def _fit_jointly(
     *,
     evenly: bool = False,
 ) -> Arrays:
-    """Train envelopes and gains of partials together on the layers themselves, one layer a step, and on each key's loudness.
-
-    A mean over partials of errors in dB leaves a note's loudness, which few partials make, to chance. Loud partials first; then
-    `evenly`, where quiet ones count half as much as loud ones and large errors by their square: with the weight of loudness
-    alone those 60 to 80 dB down stay 3 dB off.
-    """
-    kind = "partial"
-    below_db = EVEN_HUBER_DB if evenly else HUBER_DB
-    measured = np.stack(
-        [np.concatenate([level[:, v].transpose(1, 0, 2) for level, _ in targets.keys]) for v in _layers(targets)]
-    )
-    weight = np.stack(
-        [np.concatenate([weights(*key)[:, v].transpose(1, 0, 2) for key in targets.keys]) for v in _layers(targets)]
-    )
-    if evenly:
-        weight = np.where(weight > 0, 0.5 + 0.5 * weight, 0.0).astype(np.float32)
-    is_last = f"{kind}.envelope.own" in parameters
-    if is_last:
-        weight *= np.where(targets.time_s > LATE_S, LATE_WEIGHT, 1.0).astype(np.float32)
-    bound = np.concatenate([part.bound_db for part in separated])
-    unheard = (weight.sum(axis=0) == 0).astype(np.float32) * BOUND_WEIGHT
-    scale = np.gradient(np.log(targets.time_s + 0.05)).astype(np.float32)
-    weight = weight * (scale / scale.mean()) / weight.mean()
-    key, n_keys = jnp.asarray(targets.rows.key), len(targets.keys)
-    measured_all, weight_all, velocity_all = jnp.asarray(measured), jnp.asarray(weight), jnp.asarray(targets.velocities)
-    spans = np.stack([(targets.time_s >= low) & (targets.time_s < high) for low, high in LOUDNESS_SPANS_S]).astype(
-        np.float32
-    )
-    spans /= np.maximum(spans.sum(axis=1, keepdims=True), 1)
-
-    def loudness_db(level: Any) -> Any:
-        power = jax.ops.segment_sum(10 ** (level / 10), key, n_keys)
-        return 10 * jnp.log10(jnp.matmul(power, spans.T) + 1e-12)
-
-    def loss(parameters: Arrays, layer: Any) -> Any:
-        functions = network.time_functions(parameters, kind, targets.time_s, jnp)
-        envelope = network.level_db(network.modes(parameters, kind, targets.rows, jnp), functions, targets.time_s, jnp)
-        gain = network.gain_db(parameters, kind, targets.rows, velocity_all[layer][None], jnp)
-        predicted, wanted = envelope + gain[:, :, None], measured_all[layer]
-        cells = (
-            weight_all[layer] * huber(predicted - wanted, below_db)
-            + unheard * huber(jnp.maximum(envelope - bound, 0.0))
-        ).mean()
-        return cells + LOUDNESS_WEIGHT * huber(loudness_db(predicted) - loudness_db(wanted)).mean()
-
-    own = {name: value for name, value in parameters.items() if name.startswith(kind)}
+    """Train envelopes and gains of partials together on the layers themselves, one a step; loud partials first, then `evenly`."""
+    is_last = "partial.envelope.own" in parameters
+    loss = joint_loss(targets, separated, evenly=evenly, late=is_last)
+    own = {name: value for name, value in parameters.items() if name.startswith("partial.")}
     n_steps = round(size.joint_steps * (LAST_TURN_PART if is_last else 1.0))
     order = np.random.default_rng(seed).integers(0, len(targets.velocities), n_steps + 1)
     name = "partial, evenly," if evenly else "partial, jointly,"
     return adam(loss, own, n_steps, 0.3 * size.learning_rate, partial(_line, report, name), order)
-
-
-def _layers(targets: Targets) -> range:
-    return range(len(targets.velocities))
 
 
 def _line(report: Callable[[str], None], name: str, step: int, loss: float) -> None:

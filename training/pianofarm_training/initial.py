@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +25,9 @@ class Size:
     gain_steps: int = 2500
     joint_steps: int = 2500
     learning_rate: float = 4e-3
+    # The last stages begin from what the fit has learned, whose name, made of all that is shown, they do not change.
+    passage_steps: int = field(default=60, repr=False)  #: of `finetune`
+    onset_steps: int = field(default=300, repr=False)  #: of `onsets`
 
 
 def new_network(

@@ -46,7 +46,8 @@ A house piano (additive synthesis and shaped noise, driven by small networks) le
 ## How it was trained
 
 `pianofarm train samples`, size {effort.size_name}, seed {facts["seed"]}: {facts["gain_steps"]} Adam steps for each gain network,
-{facts["envelope_steps"]} for each envelope network, {facts["joint_steps"]} for those of the partials together;
+{facts["envelope_steps"]} for each envelope network, {facts["joint_steps"]} for those of the partials together,
+{facts["passage_steps"]} on short passages that the model itself plays, {facts["onset_steps"]} on how loud notes begin;
 {facts["parameters"]:,} learned parameters. The last run took {effort.minutes:.1f} minutes on {os.cpu_count()} {platform.machine()}
 cores, other work on them not known. Layers held out: {held_out}.
 

@@ -34,9 +34,6 @@ OUTPUT_GAIN_DB = -9.0
 #: Energy of the room's answer below the sound itself. Its decay is measured; how much of it to add is a choice.
 ROOM_LEVEL_DB = -16.0
 
-#: Steps of the last stage, on short passages, of the packaged model.
-PASSAGE_STEPS = 60
-
 #: What the room is taken to be where no release noises were recorded: a small studio, T60 in seconds.
 TYPICAL_T60_S = 0.5
 
@@ -64,9 +61,8 @@ def train(
     size: Any = None,
     held_out: tuple[int, ...] = HELD_OUT_LAYERS,
     n_processes: int = 1,
-    passage_steps: int = 0,
 ) -> None:
-    """Make a model from recordings.
+    """Make a model from recordings: all stages, each of which goes on where a killed run left it.
 
     Args:
         samples: the recordings.
@@ -75,10 +71,9 @@ def train(
         name: of the model.
         licence: of the model.
         seed: of the networks' first weights.
-        size: of the networks (`initial.Size`); None: the usual one.
+        size: of the networks, and steps of every stage (`initial.Size`); None: the usual ones.
         held_out: layers that are not learned from.
         n_processes: keys analysed at a time.
-        passage_steps: of the last stage, on short passages (`finetune`); 0: none.
     """
     layout = Layout()
     started = time.monotonic()
@@ -94,35 +89,34 @@ def train(
     from pianofarm_training.initial import Size
 
     size = size or Size()
-    velocities = [v for layer, v in enumerate(samples.velocities) if layer not in held_out]
-    learned, fit_s = fit(
-        [without_layers(a, held_out) for a in analyses],
-        velocities,
+    layers = [layer for layer in range(len(samples.velocities)) if layer not in held_out]
+    kept = [without_layers(analysis, held_out) for analysis in analyses]
+    stages_dir = work_dir / "stages"
+    learned, learned_s = fit(
+        kept,
+        [samples.velocities[layer] for layer in layers],
         release_db,
         release_s,
         layout,
         size,
         seed=seed,
-        stages_dir=work_dir / "stages",
+        stages_dir=stages_dir,
     )
-    print(f"fit: {fit_s:.0f} s", flush=True)
-    parameters = learned | tuning_parameters(analyses) | room | measured
-    if passage_steps:
+    print(f"fit: {learned_s:.0f} s", flush=True)
+    known = tuning_parameters(analyses) | room | measured
+    last: dict[str, Any] = {"learning_rate": size.learning_rate, "seed": seed, "stages_dir": stages_dir}
+    if size.passage_steps:
         from pianofarm_training.finetune import finetune
 
-        trained, passages_s = finetune(
-            samples,
-            parameters,
-            [layer for layer in range(len(samples.velocities)) if layer not in held_out],
-            layout,
-            n_steps=passage_steps,
-            learning_rate=size.learning_rate,
-            seed=seed,
-            stages_dir=work_dir / "stages",
-        )
-        print(f"passages: {passages_s:.0f} s", flush=True)
-        parameters |= trained
-        fit_s += passages_s
+        found, seconds = finetune(samples, learned | known, layers, layout, n_steps=size.passage_steps, **last)
+        print(f"passages: {seconds:.0f} s", flush=True)
+        learned, learned_s = learned | found, learned_s + seconds
+    if size.onset_steps:
+        from pianofarm_training.onsets import learn_onsets
+
+        found, seconds = learn_onsets(samples, learned | known, kept, layers, layout, n_steps=size.onset_steps, **last)
+        print(f"onsets: {seconds:.0f} s", flush=True)
+        learned, learned_s = learned | found, learned_s + seconds
     facts = {
         "data": samples.credit,
         "recorded_keys": len(samples.pitches),
@@ -132,11 +126,13 @@ def train(
         "envelope_steps": size.envelope_steps,
         "gain_steps": size.gain_steps,
         "joint_steps": size.joint_steps,
-        "passage_steps": passage_steps,
+        "passage_steps": size.passage_steps,
+        "onset_steps": size.onset_steps,
         "parameters": sum(value.size for value in learned.values()),
     }
     config = {"licence": licence, "output_gain_db": OUTPUT_GAIN_DB, "room_level_db": ROOM_LEVEL_DB, "training": facts}
-    export(folder, name, parameters, layout, config, model_card(name, licence, facts, fit_s, platform.machine()))
+    card = model_card(name, licence, facts, learned_s, platform.machine())
+    export(folder, name, learned | known, layout, config, card)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -148,9 +144,6 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2, help="keys analysed at a time")
-    parser.add_argument(
-        "--passage-steps", type=int, default=PASSAGE_STEPS, help="steps of the last stage (default: %(default)s)"
-    )
     chosen = parser.parse_args(arguments)
     train(
         salamander(chosen.data),
@@ -160,7 +153,6 @@ def main(arguments: list[str] | None = None) -> int:
         licence="CC-BY-3.0",
         seed=chosen.seed,
         n_processes=chosen.processes,
-        passage_steps=chosen.passage_steps,
     )
     return 0
 

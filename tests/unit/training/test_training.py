@@ -30,7 +30,16 @@ VELOCITIES = (20.0, 45.0, 70.0, 95.0, 120.0)
 LEAD_S = 0.012
 
 #: Networks that learn three keys in seconds.
-SMALL = Size(hidden=32, gain_hidden=16, envelope_steps=300, gain_steps=250, joint_steps=60, learning_rate=1e-2)
+SMALL = Size(
+    hidden=32,
+    gain_hidden=16,
+    envelope_steps=300,
+    gain_steps=250,
+    joint_steps=60,
+    learning_rate=1e-2,
+    passage_steps=0,
+    onset_steps=0,
+)
 DECAY_PER_S = 3.0
 
 
