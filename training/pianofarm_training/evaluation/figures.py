@@ -48,17 +48,24 @@ def sound_figures(instrument: Instrument, samples: SampleSet, layers: tuple[int,
 
 
 def heard_figures(instrument: Instrument, ears: Ears, work_dir: Path) -> Figures:
-    """What listeners of software say of the passages that `sound_figures` kept; likewise from the last time or now."""
+    """What listeners of software say of the passages that `sound_figures` kept: now, or from the last time if they heard the same.
+
+    Listening takes most of the time: code that has changed and sounds the same is not listened to again.
+    """
     kept, reference = Shelf(work_dir / instrument.name), Shelf(work_dir / "sampler")
-    conditions = f"{_conditions(instrument)} {_digest(_HEARING)}"
+    passages = materials.passages()
+    played = [passage.performance.sha256 for passage in passages]
+    sounds = [shelf.digest([f"passage-{number}" for number in range(len(passages))]) for shelf in (kept, reference)]
+    conditions = f"{sounds} {played} {_digest(_HEARING)}"
     return kept.figures("heard", conditions, lambda: hear(instrument, ears, kept, reference))
 
 
 def together(sound: Figures, heard: Figures | None) -> Figures:
-    """One record of an instrument."""
+    """One record of an instrument, less figures that a passage has none of: one velocity correlates with nothing."""
     if heard is None:
         return sound
-    rows = [row | more for row, more in zip(sound["passages"], heard["passages"], strict=True)]
+    known = [{name: value for name, value in row.items() if np.isfinite(value)} for row in heard["passages"]]
+    rows = [row | more for row, more in zip(sound["passages"], known, strict=True)]
     return {**sound, "passages": rows}
 
 
@@ -77,6 +84,10 @@ class Shelf:
         """Read an array back."""
         found: NDArray[Any] = np.load(self._folder / f"{name}.npy")
         return found
+
+    def digest(self, names: list[str]) -> str:
+        """Of some arrays that were kept."""
+        return _digest(tuple(self._folder / f"{name}.npy" for name in names))
 
     def figures(self, name: str, conditions: str, make: Callable[[], Figures]) -> Figures:
         """Figures as they were kept under the same conditions, or made and kept."""
@@ -227,7 +238,7 @@ def _conditions(instrument: Instrument) -> str:
 
 
 def _digest(paths: tuple[Path, ...]) -> str:
-    """Of the sources that figures come from."""
+    """Of what files hold."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.read_bytes())
