@@ -89,10 +89,9 @@ def faults() -> str:
 
 
 def faults_conditions() -> str:
-    """Of which commit, where, how long the outages were."""
+    """Of which commit, when and on what."""
     found = load("faults")
-    outages = sorted({each["outage_s"] for each in found["scenarios"].values() if "outage_s" in each}, reverse=True)
-    lines = [f"Outages of {', '.join(f'{outage_s:g} s' for outage_s in outages)}."]
+    lines = []
     for run in found["runs"].values():
         n_played = sum(each["commit"] == run["commit"] for each in found["scenarios"].values())
         lines.append(f"{n_played} scenarios: {_conditions(run)}.")
