@@ -56,6 +56,12 @@ class Settings(BaseSettings):
         description="Keys that sign queue messages, commas between them; the first signs, all are accepted; empty: no signatures.",
     )
 
+    owner: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_-]{0,64}$",
+        description="A client submits as this owner, and sees this owner's jobs only; empty: everybody's.",
+    )
+
     # Synthesis
     model: str = Field(default="default", description="Model used when a request names none.")
     registry: str = Field(default="", description="Folder or `s3://bucket/prefix` with more models; empty: none.")

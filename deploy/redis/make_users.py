@@ -1,10 +1,12 @@
-"""Gives every part of a farm a user of its own in Redis: `python deploy/redis/make_users.py FOLDER [--also LUA_FOLDER]...`.
+"""Gives every part of a farm a user of its own in Redis: `python deploy/redis/make_users.py FOLDER [--owner NAME] [--also LUA]`.
 
 FOLDER is what deploy/secrets.sh made. For each user of users.acl it writes `USER.env`, which is `farm.env` with that user's name
 and password in the address of Redis, and then `redis.acl` for all of them. What is there already is kept; a password is changed by
 removing `USER.env` first. Run it again after every update of pianofarm, because a user's rights name the scripts by their digests,
 and have Redis read the file (`ACL LOAD`). During a rolling update both versions work: --also names the folder of the other
 version's scripts (common/pianofarm_common/ledger/lua).
+
+--owner makes a user `producer.NAME`, who submits as that owner and sees that owner's jobs only; once made, it is kept.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -67,8 +69,18 @@ def password_of(env: Path) -> str:
     raise SystemExit(f"{env} has no {URL[:-1]}: deploy/secrets.sh makes it")
 
 
+def for_owners(lines: Iterable[str], owners: Iterable[str]) -> Iterator[str]:
+    """The lines of users.acl, those about an owner once for each of them."""
+    for line in lines:
+        if line.startswith("user "):
+            yield from [re.sub(r"\bOWNER\b", owner, line) for owner in owners] if "OWNER" in line else [line]
+
+
 def make_env(farm: str, user: str) -> str:
-    """`farm.env` for another user, with a new password."""
+    """`farm.env` for another user, with a new password, and bound to the owner that the user is of."""
+    _, is_bound, owner = user.partition("producer.")
+    if is_bound:
+        farm = f"{farm.rstrip()}\nPIANOFARM_OWNER={owner}\n"
     return re.sub(rf"(?m)^({URL}rediss?://)[^@\n]*@", rf"\g<1>{user}:{secrets.token_hex(24)}@", farm)
 
 
@@ -85,14 +97,18 @@ def main(arguments: list[str]) -> None:
     """Write the users' environments and the file of rights."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--owner", action="append", default=[], help="who gets a producer's user of its own")
     parser.add_argument("--also", type=Path, action="append", default=[], help="scripts of another version")
     asked = parser.parse_args(arguments)
     farm = (asked.folder / "farm.env").read_text()
     scripts = digests([None, *asked.also])
+    known = [env.name[len("producer.") : -len(".env")] for env in asked.folder.glob("producer.*.env")]
+    owners = sorted({*known, *asked.owner})
+    for owner in owners:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", owner):
+            raise SystemExit(f"--owner {owner!r}: letters, digits, _ and - only, 64 at most, as in PIANOFARM_OWNER")
     lines = []
-    for line in TEMPLATE.read_text().splitlines():
-        if not line.startswith("user "):
-            continue
+    for line in for_owners(TEMPLATE.read_text().splitlines(), owners):
         user, password = line.split()[1], ""
         if " PASSWORD " in line:
             env = asked.folder / ("farm.env" if user == OPERATOR else f"{user}.env")

@@ -26,7 +26,7 @@ from pianofarm.submission import (
     perform,
     read_source,
 )
-from pianofarm_common.errors import Permanent
+from pianofarm_common.errors import BadOption, Permanent
 from pianofarm_common.ledger import BatchStatus, Event, JobRequest, JobStatus, new_id, new_ids
 from pianofarm_common.ledger.callbacks import Callbacks, check_url
 from pianofarm_common.ledger.entry import SUBMIT_CHUNK, Chunk
@@ -110,7 +110,7 @@ class Farm:
             model: name, folder or digest; default: the setting `model`.
             options: `RenderOptions` or a mapping of them, e.g. `{"sample_rate_hz": 44100, "piano": 3}`.
             priority: "interactive" (somebody waits), "standard" or "bulk".
-            owner: for people and for shares.
+            owner: for people and for shares; default: the setting `owner`, beside which there is no other.
             name: what to call the job; default: the file's name.
 
         Raises:
@@ -152,7 +152,9 @@ class Farm:
             BadOption, UnknownModel, BadModel: of the arguments of this call.
             ServiceUnavailable, BadSettings: as `submit`; chunks sent before are not lost.
         """
-        run = _Run(self, model, parse_options(options), parse_priority(priority), owner, batch or new_id())
+        batch = batch or new_id(self.settings.owner)
+        self.services.ledger.check_own("batch", [batch])
+        run = _Run(self, model, parse_options(options), parse_priority(priority), owner, batch)
         uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="pianofarm-upload")
         try:
             run.submit(run.stored(run.prepared(sources, uploads)))
@@ -269,12 +271,12 @@ class _Run:
         self._services = farm.services
         self._model = model or farm.settings.model
         self._precision = farm.settings.precision
-        self._options, self._priority, self._owner = options, priority, owner
+        self._options, self._priority, self._owner = options, priority, self._owner_of(owner)
         self._models: dict[str, ModelInfo] = {}
         self._limits = MidiLimits.from_settings(farm.settings)
         self._music: dict[bytes, tuple[str, float]] = {}
         self._uploaded: set[str] = set()
-        self._ids = chain.from_iterable(map(new_ids, repeat(IDS)))
+        self._ids = chain.from_iterable(map(new_ids, repeat(IDS), repeat(farm.settings.owner)))
         self.batch = batch
         self.jobs: list[Job] = []
         self.rejected: list[Rejected] = []
@@ -336,8 +338,15 @@ class _Run:
             engine=engine_for(model.architecture, self._precision),
             audio_s=min(duration_s, options.duration_s or duration_s),
         )
-        owner = self._owner if item.owner is None else item.owner
+        owner = self._owner if item.owner is None else self._owner_of(item.owner)
         chunk.requests.add(JobRequest(spec, self.batch, owner, priority, name, next(self._ids)))
+
+    def _owner_of(self, asked: str) -> str:
+        """Whose a job is: of whom the caller says, or of whom the settings bind this client to."""
+        bound = self._farm.settings.owner
+        if bound and asked not in ("", bound):
+            raise BadOption(f"owner={asked!r}: the setting PIANOFARM_OWNER binds this client to {bound!r}")
+        return bound or asked
 
     def _read(self, source: MidiSource, data: bytes) -> tuple[str, float]:
         """Digest and length of a performance; the same bytes are read once, whatever is asked of them."""

@@ -57,6 +57,32 @@ def test_a_request_that_cannot_be_fulfilled_says_why_and_enters_nothing(farm, se
     assert farm.services.ledger.depth(PriorityClass.INTERACTIVE).queued_renders == 0
 
 
+def test_a_client_bound_to_an_owner_submits_as_it_and_sees_nobody_elses(farm, settings):
+    theirs = farm.submit(midi(60), owner="bob")
+    with Farm(settings.model_copy(update={"model": "sine", "owner": "alice"})) as alice:
+        mine = alice.submit(midi(62))
+        assert mine.id.startswith("alice.")
+        assert farm.status(mine.id).owner == "alice"
+        assert alice.status(mine.id).state is State.QUEUED
+        with pytest.raises(BadOption, match=r"owner='bob': .* binds this client to 'alice'"):
+            alice.submit(midi(60), owner="bob")
+        for ask in (
+            lambda: alice.job(theirs.id),
+            lambda: alice.batch(theirs.batch).status(),
+            lambda: alice.submit_many([midi(60)], batch=theirs.batch),
+            lambda: alice.cancel(theirs.id),
+            lambda: alice.cancel_all("owner", "bob"),
+        ):
+            with pytest.raises(NotFound, match="of owner alice"):
+                ask()
+        with pytest.raises(BadOption, match="owner bob: the setting PIANOFARM_OWNER binds"):
+            alice.pause("owner", "bob")
+        alice.pause("owner", "alice")
+        assert alice.resume("owner", "alice")
+        assert alice.cancel(mine.id) is State.CANCELLED
+    assert theirs.status().state is State.QUEUED
+
+
 def test_a_thousand_are_submitted_in_order_and_bad_ones_are_set_aside(farm):
     sources = [midi(40 + number % 40, 60 + number // 40) for number in range(1000)]
     batch = farm.submit_many(

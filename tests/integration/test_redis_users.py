@@ -13,13 +13,14 @@ from deployed import DEPLOY, Deployed
 from ledger_values import request as request_of
 from ledger_values import result
 
-from pianofarm_common.errors import BadSettings
+from pianofarm_common.errors import BadSettings, NotFound
 from pianofarm_common.ledger import Claim, JobRequest, JobTicket, Ledger, WorkerInfo, new_id
 from pianofarm_common.ledger.budgets import Budgets, Payer
 from pianofarm_common.ledger.callbacks import Callbacks
 from pianofarm_common.ledger.census import CensusTaker
 from pianofarm_common.ledger.evidence import KEPT_S, Evidence
 from pianofarm_common.ledger.scripts import FILES, PREFIX, sources
+from pianofarm_common.ledger.switches import Switches
 from pianofarm_common.queue import backlog, make_app, publish_tickets
 from pianofarm_common.renders import PriorityClass, State
 from pianofarm_common.settings import Settings
@@ -27,7 +28,7 @@ from pianofarm_common.settings import Settings
 #: Every request of these tests asks for another render, in a batch of its own: they share a server.
 NUMBERS = itertools.count(1)
 
-ROLES = ("producer", "worker", "sweeper", "flower", "monitor")
+ROLES = ("producer", "worker", "sweeper", "flower", "monitor", "producer.alice")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,9 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         patch.delenv("PIANOFARM_REDIS_URL", raising=False)
         server = Deployed(tmp_path_factory.mktemp("deployed"))
         server.stop()
-        subprocess.run([sys.executable, DEPLOY / "redis" / "make_users.py", server.secrets], check=True)
+        subprocess.run(
+            [sys.executable, DEPLOY / "redis" / "make_users.py", server.secrets, "--owner", "alice"], check=True
+        )
         server.start()
         yield server
         server.stop()
@@ -161,6 +164,85 @@ def test_a_producer_does_all_that_is_a_producers(ledgers: dict[str, Ledger]) -> 
     assert cached.cached
 
 
+def test_an_owners_user_does_all_that_its_client_does(
+    ledgers: dict[str, Ledger], settings: Callable[[str], Settings]
+) -> None:
+    alice, worker = ledgers["producer.alice"], ledgers["worker"]
+    mine = [
+        replace(request_of(next(NUMBERS), new_id("alice"), priority), owner="alice", job_id=new_id("alice"))
+        for priority in (PriorityClass.BULK, PriorityClass.INTERACTIVE)
+    ]
+    waits, made = alice.submit_many(mine)
+    with make_app(settings("producer.alice")) as app:
+        assert publish_tickets(app, [waits, made]) == 2
+    # Somebody else asks for the same, sooner; then the other way round.
+    (theirs,) = ledgers["producer"].submit_many([replace(mine[0], job_id=new_id(), batch=new_id(), owner="bob")])
+    claim = claimed(ledgers, made)
+    worker.commit(claim.key, claim.token, result(claim.spec))
+    assert alice.cancel_batch(waits.batch) == 1
+    assert [alice.job(ticket.job_id).state for ticket in (waits, made)] == [State.CANCELLED, State.DONE]
+    assert ledgers["producer"].job(theirs.job_id).state is State.QUEUED
+    assert [event.kind for event in alice.events(made.batch, "0", block_ms=10)][-1] == "done"
+    assert alice.batch(made.batch).total == 1
+    other = request()
+    (held,) = ledgers["producer"].submit_many([other])
+    (beside,) = alice.submit_many([replace(other, job_id=new_id("alice"), batch=new_id("alice"), owner="alice")])
+    assert beside.key == held.key
+    assert alice.cancel_job(beside.job_id) is State.CANCELLED
+    assert ledgers["producer"].job(held.job_id).state is State.QUEUED
+
+
+def test_an_owners_user_sees_and_touches_no_job_of_others_not_even_by_hand(
+    ledgers: dict[str, Ledger], clients: dict[str, redis.Redis], settings: Callable[[str], Settings]
+) -> None:
+    (ticket,) = ledgers["producer"].submit_many([request()])
+    job, batch = ticket.job_id, ticket.batch
+    alice = ledgers["producer.alice"]
+    for ask in (
+        lambda: alice.job(job),
+        lambda: alice.batch(batch),
+        lambda: list(alice.batch_jobs(batch)),
+        lambda: alice.events(batch),
+        lambda: alice.events(None),
+        lambda: alice.cancel_job(job),
+        lambda: alice.cancel_batch(batch),
+        lambda: alice.cancel_all("owner", "bob"),
+    ):
+        with pytest.raises(NotFound, match="PIANOFARM_OWNER"):
+            ask()
+    # And where a client leaves out that setting, Redis refuses.
+    unbound = settings("producer.alice").model_copy(update={"owner": ""})
+    ledger = Ledger.from_settings(unbound)
+    switches, by_hand = Switches.from_settings(unbound), clients["producer.alice"]
+    for ask in (
+        lambda: ledger.job(job),
+        lambda: ledger.batch(batch),
+        lambda: list(ledger.batch_jobs(batch)),
+        lambda: ledger.events(batch),
+        lambda: ledger.events(None),
+        lambda: ledger.cancel_job(job),
+        lambda: ledger.submit_many([request()]),
+        lambda: list(ledger.waiting_jobs("owner", "bob")),
+        lambda: ledger.retry(ticket.key),
+        lambda: switches.turn("pause", "owner", "bob"),
+        lambda: by_hand.hset(f"{PREFIX}job:{job}", "st", "done"),
+        lambda: by_hand.delete(f"{PREFIX}batch:{batch}"),
+        lambda: by_hand.scan(0),
+    ):
+        assert refused(ask)
+    ledger.close()
+    switches.close()
+    assert ledgers["producer"].job(job).state is State.QUEUED
+
+
+def test_owners_are_named_as_the_setting_allows(deployed: Deployed) -> None:
+    make = [sys.executable, DEPLOY / "redis" / "make_users.py", deployed.secrets, "--owner", "a b"]
+    answer = subprocess.run(make, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert "--owner 'a b': letters, digits" in answer.stderr
+    assert not (deployed.secrets / "producer.a b.env").exists()
+
+
 def test_a_producer_cannot_write_by_hand_what_no_script_of_its_writes(clients: dict[str, redis.Redis]) -> None:
     producer = clients["producer"]
     for key in ("fence", "parked", "mark", "weights", "barred", "deaths", "budgets", "budget:owner:me", "calltries"):
@@ -262,10 +344,11 @@ def test_the_monitor_counts_and_changes_nothing(
 
 def test_flower_sees_nothing_of_the_ledger(ledgers: dict[str, Ledger], clients: dict[str, redis.Redis]) -> None:
     (ticket,) = ledgers["producer"].submit_many([request()])
+    n_messages = clients["flower"].llen("bulk")
     assert refused(lambda: ledgers["flower"].job(ticket.job_id))
     assert refused(lambda: clients["flower"].hgetall(f"{PREFIX}job:{ticket.job_id}"))
     assert refused(lambda: clients["flower"].lpush("bulk", "x"))
-    assert clients["flower"].llen("bulk") == 0
+    assert clients["flower"].llen("bulk") == n_messages
 
 
 @pytest.mark.parametrize("user", ROLES)

@@ -53,6 +53,7 @@ class Ledger(Entry):
         Raises:
             NotFound: no such job.
         """
+        self.check_own("job", [job_id])
         (before,) = self._scripts.call("cancel", jobs=[job_id], reason=reason[:ERROR_CHARACTERS])
         if before == "unknown":
             raise NotFound(f"no job {job_id!r}: it expired or was never submitted (pianofarm submit prints the ids)")
@@ -81,7 +82,11 @@ class Ledger(Entry):
         """Cancel every unfinished job of an owner or of a class; returns how many were cancelled by this call.
 
         Jobs that are submitted meanwhile may stay: drain the owner or the class first.
+
+        Raises:
+            NotFound: the settings bind this client to an owner: it cancels jobs and batches.
         """
+        self.check_own(kind, [""])
         n_cancelled, found = 0, self.waiting_jobs(kind, name)
         while chunk := list(islice(found, SUBMIT_CHUNK)):
             n_cancelled += sum(before == "" for before in self._scripts.call("cancel", jobs=chunk))

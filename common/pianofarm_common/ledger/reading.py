@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any, Literal, Self
 
 import redis
 
+from pianofarm_common.errors import NotFound
 from pianofarm_common.ledger.connection import address, connect, translated
 from pianofarm_common.ledger.records import batch_status, event, job_status, render_status
 from pianofarm_common.ledger.scripts import PREFIX, Scripts
-from pianofarm_common.ledger.values import BatchStatus, Depth, Event, JobStatus, RenderStatus, WorkerInfo
+from pianofarm_common.ledger.values import BatchStatus, Depth, Event, JobStatus, RenderStatus, WorkerInfo, own_prefix
 from pianofarm_common.renders import PriorityClass, RenderKey, RenderSpec, State
 from pianofarm_common.settings import Settings
 
@@ -35,6 +36,7 @@ class Reading:
         self._blocking = blocking
         self._where = address(settings.redis_url.get_secret_value())
         self._scripts = Scripts(client, settings, self._where)
+        self._own = own_prefix(settings.owner)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -53,6 +55,18 @@ class Reading:
             self._redis.ping()
         return f"{self._where}, {info.get('valkey_version') or info.get('redis_version', 'version unknown')}"
 
+    def check_own(self, what: str, ids: Iterable[str]) -> None:
+        """Refuse ids that are not of the owner whom these settings bind a client to.
+
+        Raises:
+            NotFound: one of them is not.
+        """
+        for each in ids:
+            if not each.startswith(self._own):
+                raise NotFound(
+                    f"no {what} {each!r} of owner {self._settings.owner}: the setting PIANOFARM_OWNER shows no other owner's"
+                )
+
     def job(self, job_id: str) -> JobStatus:
         """Where a job stands.
 
@@ -67,6 +81,7 @@ class Reading:
         Raises:
             NotFound: one of them does not exist.
         """
+        self.check_own("job", job_ids)
         found: list[JobStatus] = []
         for start in range(0, len(job_ids), READ_CHUNK):
             chunk = job_ids[start : start + READ_CHUNK]
@@ -125,12 +140,14 @@ class Reading:
         Raises:
             NotFound: no such batch.
         """
+        self.check_own("batch", [batch])
         with translated(self._where):
             record: Any = self._redis.hgetall(f"{PREFIX}batch:{batch}")
         return batch_status(batch, record)
 
     def batch_jobs(self, batch: str) -> Iterator[str]:
-        """The job ids of a batch, in the order of submission; nothing for an unknown batch."""
+        """The job ids of a batch, in the order of submission; nothing for an unknown batch. Raises NotFound as `batch`."""
+        self.check_own("batch", [batch])
         start = 0
         while True:
             with translated(self._where):
@@ -148,7 +165,11 @@ class Reading:
             last_id: "0" for the oldest that is kept; "$" for those after this call.
             block_ms: longest wait, at most 30,000.
             count: at most this many.
+
+        Raises:
+            NotFound: the batch is another owner's, or it is none and the settings bind the client to an owner.
         """
+        self.check_own("stream of events", [batch or ""])
         stream = f"{PREFIX}events:{batch}" if batch is not None else f"{PREFIX}events"
         with translated(self._where):
             # In redis-py None does not wait, and 0 waits for ever.

@@ -12,6 +12,7 @@ import redis
 from pianofarm_common.errors import BadOption
 from pianofarm_common.ledger.connection import address, connect, translated
 from pianofarm_common.ledger.scripts import PREFIX
+from pianofarm_common.ledger.values import own_prefix
 from pianofarm_common.renders import PriorityClass
 from pianofarm_common.settings import Settings
 
@@ -47,6 +48,7 @@ class Switches:
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._redis = client
         self._where = address(settings.redis_url.get_secret_value())
+        self._owner = settings.owner
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -61,17 +63,24 @@ class Switches:
         """Pause or drain; it holds from the next claim or submission on.
 
         Raises:
-            BadOption: no such class.
+            BadOption: no such class, or the settings bind this client to an owner and `name` is not its own.
         """
+        self._check_own(kind, name)
         with translated(self._where):
             self._redis.hset(f"{PREFIX}switches", _checked(action, kind, name).field, json.dumps(time.time()))
+
+    def _check_own(self, kind: Kind, name: str) -> None:
+        own = {"queue": False, "owner": name == self._owner, "batch": name.startswith(own_prefix(self._owner))}
+        if self._owner and not own[kind]:
+            raise BadOption(f"{kind} {name}: the setting PIANOFARM_OWNER binds this client to owner {self._owner}")
 
     def resume(self, kind: Kind, name: str) -> bool:
         """End pause and drain; the sweeper publishes what met the pause when its turn comes. True if there was anything to end.
 
         Raises:
-            BadOption: no such class.
+            BadOption: as `turn`.
         """
+        self._check_own(kind, name)
         fields = [_checked(action, kind, name).field for action in ("pause", "drain")]
         with translated(self._where):
             return bool(self._redis.hdel(f"{PREFIX}switches", *fields))

@@ -10,15 +10,24 @@ from typing import NamedTuple
 from pianofarm_common.renders import PriorityClass, RenderKey, RenderResult, RenderSpec, State
 
 
-def new_id() -> str:
-    """A fresh job or batch id: 128 random bits as 32 hex digits, so that nobody can guess another's."""
-    return secrets.token_hex(16)
+def new_id(owner: str = "") -> str:
+    """A fresh job or batch id: 128 random bits as 32 hex digits, so that nobody can guess another's.
+
+    Of a client that is bound to an owner (the setting `owner`) it begins with that owner, `OWNER.`, so that a user of Redis can be
+    given the jobs of one.
+    """
+    return own_prefix(owner) + secrets.token_hex(16)
 
 
-def new_ids(n_ids: int) -> list[str]:
+def new_ids(n_ids: int, owner: str = "") -> list[str]:
     """Many of them at once: a question to the kernel for each would let other threads run each time, and wait for them."""
-    digits = secrets.token_hex(16 * n_ids)
-    return [digits[start : start + 32] for start in range(0, 32 * n_ids, 32)]
+    digits, prefix = secrets.token_hex(16 * n_ids), own_prefix(owner)
+    return [prefix + digits[start : start + 32] for start in range(0, 32 * n_ids, 32)]
+
+
+def own_prefix(owner: str) -> str:
+    """What the ids of an owner's jobs and batches begin with; "" where a client is bound to none."""
+    return f"{owner}." if owner else ""
 
 
 @dataclass(frozen=True, slots=True)

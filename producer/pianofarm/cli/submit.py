@@ -82,8 +82,8 @@ def submit(
         check_writable(out / "audio")
     if webhook is not None:
         check_url(webhook)
-    batch_id = new_id()
     with Farm.from_env() as farm:
+        batch_id = new_id(farm.settings.owner)
         found = expand(sources, given, farm.settings.midi_max_bytes)
         if estimate:
             from pianofarm.cli.budget import what_is_left

@@ -235,7 +235,9 @@ local function settle_batch(batch, grew)
     if is_over then call('EXPIRE', P .. name .. batch, A.ttl_s)
     else call('PERSIST', P .. name .. batch) end
   end
-  if is_over then call('HDEL', P .. 'switches', 'pause:batch:' .. batch, 'drain:batch:' .. batch) end
+  if is_over and (switch('pause', 'batch', batch) or switch('drain', 'batch', batch)) then
+    call('HDEL', P .. 'switches', 'pause:batch:' .. batch, 'drain:batch:' .. batch)
+  end
 end
 
 local function tell(r, job, batch, kind, fraction, err)
