@@ -136,7 +136,7 @@ def test_a_row_of_a_table_that_is_refused_is_named_even_if_it_is_the_only_one(pi
 
 
 def test_a_name_that_leads_to_nothing_says_what_was_submitted_before_it(pianofarm, monkeypatch):
-    monkeypatch.setattr("pianofarm.client.CHUNK", 1)
+    monkeypatch.setattr("pianofarm.client.SUBMIT_CHUNK", 1)
     pianofarm("submit", "scores/one.mid", "scores/deep", "missing.mid", code=2)
     assert "missing.mid does not exist; the 1 submitted before it are batch" in pianofarm.err
     batch = pianofarm.err.split("batch ")[1].split()[0]

@@ -94,6 +94,12 @@ class Entry(Reading):
                 sent.append(chunk)
                 if len(sent) > 1:
                     yield _answered(sent.popleft(), line)
+        except Exception:
+            # Whatever stopped the caller: what was sent is entered, and its messages are the caller's to publish.
+            while sent:
+                yield _answered(sent.popleft(), line)
+            raise
+        else:
             while sent:
                 yield _answered(sent.popleft(), line)
         finally:

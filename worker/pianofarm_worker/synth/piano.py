@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from pianofarm_common.errors import BadModel, BadOption
 from pianofarm_common.midi import Performance
@@ -122,6 +123,7 @@ def load(
     Raises:
         BadModel: the weights do not fit the architecture, or the architecture is unknown.
     """
+    _multiply_on_one_thread()
     if info.architecture == "house":
         from pianofarm_worker.synth.house.piano import HousePiano
 
@@ -137,3 +139,12 @@ def load(
     raise BadModel(
         f"{info.path}: unknown architecture {info.architecture!r} (known: house, dafx22, maestro-v2, enstdkcl)"
     )
+
+
+def _multiply_on_one_thread() -> None:
+    """Have NumPy's products computed on one thread in this process from now on.
+
+    On more OpenBLAS cuts a product in other places, and the last bits of a render would depend on the machine's processors. Threads
+    gain nothing where products are as small as here.
+    """
+    threadpool_limits(limits=1, user_api="blas")
