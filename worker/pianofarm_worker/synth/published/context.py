@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 from pianofarm_worker.synth.backend import bind, product, to_device, to_numpy
 from pianofarm_worker.synth.published.configs import PublishedConfig
-from pianofarm_worker.synth.published.layers import Weights, dense, gru, layer_norm, leaky, stack, sums
+from pianofarm_worker.synth.published.layers import (
+    Weights,
+    dense,
+    gru,
+    gru_inputs,
+    gru_step,
+    layer_norm,
+    leaky,
+    stack,
+    sums,
+)
 
 _Array = NDArray[np.float32]
 
@@ -64,15 +74,20 @@ class ContextNetwork:
         return scaled.reshape(*notes.shape[:-2], -1)
 
     def _run_normalized(self, weights: Weights, notes: Any, pedal: Any, state: Any, scan: Any = ops.scan) -> Any:
-        x = leaky(dense(ops.concatenate([notes, pedal], axis=-1), weights, "context/dense"))
+        # With one row a frame the loop costs more than what is in it: only what needs the frame before stays inside.
+        x = ops.concatenate([notes, pedal], axis=-1)
+        n_frames, n_rows = x.shape[0], state.shape[0]
+        x = leaky(dense(ops.reshape(x, (n_frames * n_rows, -1)), weights, "context/dense"))
+        inputs = tuple(ops.reshape(part, (n_frames, n_rows, -1)) for part in gru_inputs(x, weights, "context/gru"))
 
         def step(carry: Any, x_t: Any) -> Any:
-            state = gru(_rows(x_t), carry[-1], weights, "context/gru")
-            carry = product(state, weights["context/out/kernel"]), sums(state), state
+            carry = (gru_step(x_t, carry[0], weights, "context/gru"),)
             return carry, carry
 
-        last, frames = scan(step, (*self._empty(state), state), x)
-        return _as_given(frames[0], pedal), frames[1], last[-1]
+        (last,), (states,) = scan(step, (state,), inputs)
+        states = ops.reshape(states, (n_frames * n_rows, -1))
+        q = ops.reshape(product(states, weights["context/out/kernel"]), (n_frames, n_rows, -1))
+        return _as_given(q, pedal), ops.reshape(sums(states), (n_frames, n_rows, 2)), last
 
     def _run_film(self, weights: Weights, notes: Any, pedal: Any, state: Any, scan: Any = ops.scan) -> Any:
         # Everything inside the scan, where a frame's arithmetic cannot depend on how many frames a chunk has.

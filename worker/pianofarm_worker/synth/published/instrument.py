@@ -7,7 +7,7 @@ moments of the whole performance (the raw controls wait in `HeldControls`), one 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -297,10 +297,11 @@ class Instrument:
         noise = FilteredNoise(config.synthesis.n_noise_bands, config.hop, seed)
         room = (RoundedRoom if self._rounded else Convolver)(self._room)
         n_done = 0
-        with contextlib.closing(ahead(scaled, pool) if pool else _each(scaled)) as blocks:
-            for pitch, amplitudes, magnitudes in blocks:
+        heard = ((pitch, amplitudes, noise.push(magnitudes)) for pitch, amplitudes, magnitudes in scaled)
+        with contextlib.closing(ahead(heard, pool) if pool else heard) as blocks:
+            for pitch, amplitudes, hiss in blocks:
                 dry = additive.push(pitch, amplitudes)
-                dry += noise.push(magnitudes)
+                dry += hiss
                 yield Block(dry, room.push(dry[:, None])[:, 0])
                 n_done += pitch.shape[1]
                 report(n_done / n_frames)
@@ -308,10 +309,6 @@ class Instrument:
             dry = additive.finish() + noise.finish()
             wet = np.concatenate([room.push(dry[:, None]), room.finish(tail=False)])
             yield Block(dry, wet[:, 0])
-
-
-def _each(scaled: Iterator[_Scaled]) -> Generator[_Scaled, None, None]:
-    yield from scaled
 
 
 def _ignore(_part: float) -> None:

@@ -44,12 +44,27 @@ def gru(x: Any, state: Any, weights: Weights, name: str) -> Any:
 
     Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", EMNLP 2014.
     """
+    return gru_step(gru_inputs(x, weights, name), state, weights, name)
+
+
+def gru_inputs(x: Any, weights: Weights, name: str) -> tuple[Any, Any, Any]:
+    """What a step of `gru` takes from x [n, n_in]: three times [n, n_units], for update, reset and candidate.
+
+    They may be computed for many frames before the loop, which must then read three arrays: XLA does not vectorise what reads parts
+    of a slice.
+    """
     given = product(x, weights[f"{name}/kernel"]) + weights[f"{name}/bias"][0]
+    n = given.shape[-1] // 3
+    return given[:, :n], given[:, n : 2 * n], given[:, 2 * n :]
+
+
+def gru_step(inputs: tuple[Any, Any, Any], state: Any, weights: Weights, name: str) -> Any:
+    """The rest of a step of `gru`: inputs from `gru_inputs`, state [n, n_units] -> the next state."""
     kept = product(state, weights[f"{name}/recurrent_kernel"]) + weights[f"{name}/bias"][1]
     n = state.shape[-1]
-    update = ops.sigmoid(given[:, :n] + kept[:, :n])
-    reset = ops.sigmoid(given[:, n : 2 * n] + kept[:, n : 2 * n])
-    candidate = ops.tanh(given[:, 2 * n :] + reset * kept[:, 2 * n :])
+    update = ops.sigmoid(inputs[0] + kept[:, :n])
+    reset = ops.sigmoid(inputs[1] + kept[:, n : 2 * n])
+    candidate = ops.tanh(inputs[2] + reset * kept[:, 2 * n :])
     return update * state + (1.0 - update) * candidate
 
 
