@@ -26,7 +26,7 @@ from pianofarm_common.queue import RENDER_TASK, make_app, publish
 from pianofarm_common.registry import Registry
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
-from pianofarm_worker import deaths
+from pianofarm_worker import deaths, task_events
 from pianofarm_worker.delivery import Delivery
 from pianofarm_worker.devices import cores, device_name
 from pianofarm_worker.metering import MeteredLedger, MeteredMaker, serve_metrics
@@ -60,6 +60,7 @@ def compose(settings: Settings, load_piano: Callable[..., Piano] | None = None) 
             farm give one that needs no array library.
     """
     app = make_app(settings)
+    task_events.send_together(app)
     child, sign = _Child(), StopSign()
     make_piano = load_piano or partial(
         load,
