@@ -2,7 +2,7 @@
 
 What a note asks for besides sound, so that tests can make things happen at a known moment:
 pitch 21 kills the process, 22 and 26 wait while the files `hold` and `hold too` exist in the state folder, 23 fails as a network does
-while `cut` exists, 24 is silent, 25 fails for good.
+while `cut` exists, 24 is silent, 25 fails for good. A child process that starts is not ready while `unready` exists.
 """
 
 import os
@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from celery import signals
 
 from pianofarm_common.errors import BadMidi, Transient
 from pianofarm_common.midi import Performance
@@ -66,6 +67,12 @@ class SinePiano(Piano):
         )
 
 
+def wait_for_start(**_: object) -> None:
+    while (_settings.state_dir / "unready").exists():
+        time.sleep(0.02)
+
+
 if __name__ == "sine_farm":  # not when a test only wants the names above
     _settings = Settings.load()
     app = compose(_settings, load_piano=lambda info: SinePiano(info, _settings.state_dir, _settings.batch_size or 1))
+    signals.worker_process_init.connect(wait_for_start)

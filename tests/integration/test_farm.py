@@ -5,6 +5,7 @@ One worker and one sweeper stand for the whole module; tests differ by the notes
 
 import contextlib
 import hashlib
+import os
 import platform
 import re
 import signal
@@ -76,7 +77,7 @@ def standing(processes: SineFarm) -> Process:
 def files(settings: Settings, standing: Process) -> Iterator[Path]:
     """The folder of the files that hold the piano, empty again after each test."""
     yield settings.state_dir
-    for name in (*HOLDS.values(), "cut"):
+    for name in (*HOLDS.values(), "cut", "unready"):
         (settings.state_dir / name).unlink(missing_ok=True)
 
 
@@ -298,6 +299,24 @@ def test_a_killed_workers_render_is_made_by_another(second: tuple[Process, Job],
     assert "standing" in job.result(timeout_s=TIMEOUT_S).info.worker
     render = ledger.render(job.key)
     assert (render.attempts, render.kills) == (2, 1)
+
+
+def test_a_message_waits_for_whoever_is_free_while_a_killed_child_is_being_replaced(
+    farm: Farm, ledger: Ledger, files: Path, app: Celery, standing: Process
+) -> None:
+    job = occupy(farm, ledger, files)
+    (files / "unready").touch()
+    n_taken, n_dead = (standing.output().count(said) for said in (" received", "process died"))
+    os.kill(int(ledger.render(ledger.job(job).key).worker.rpartition(":")[2]), signal.SIGKILL)
+    wait_until(lambda: standing.output().count("process died") > n_dead, "its death is seen", process=standing)
+    other = farm.submit(new_midi(60))
+    # The other one's message, and that of the killed child's render.
+    wait_until(lambda: sum(backlog(app).values()) == 2, "both wait", process=standing)
+    assert standing.output().count(" received") == n_taken
+    (files / "unready").unlink()
+    (files / "hold").unlink()
+    for each in (job, other.id):
+        wait_for(ledger, each, State.DONE)
 
 
 def test_a_worker_that_was_frozen_past_its_lease_cannot_commit(

@@ -26,7 +26,7 @@ from pianofarm_common.queue import RENDER_TASK, make_app, publish
 from pianofarm_common.registry import Registry
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
-from pianofarm_worker import deaths, task_events
+from pianofarm_worker import children, deaths, task_events
 from pianofarm_worker.delivery import Delivery
 from pianofarm_worker.devices import cores, device_name
 from pianofarm_worker.metering import MeteredLedger, MeteredMaker, serve_metrics
@@ -61,6 +61,7 @@ def compose(settings: Settings, load_piano: Callable[..., Piano] | None = None) 
     """
     app = make_app(settings)
     task_events.send_together(app)
+    children.install(app, partial(_prepare, settings))
     child, sign = _Child(), StopSign()
     make_piano = load_piano or partial(
         load,
@@ -108,6 +109,12 @@ def compose(settings: Settings, load_piano: Callable[..., Piano] | None = None) 
             log.exception("message dropped")
 
     return app
+
+
+def _prepare(settings: Settings) -> None:
+    """Read in the parent what every child needs for its services: descriptions of S3, which a fork shares."""
+    with contextlib.suppress(PianofarmError):  # a child says what is wrong
+        S3BlobStore.from_settings(settings).close()
 
 
 def _open_bench(app: Celery, settings: Settings, sign: StopSign, node: str, load_piano: Callable[..., Piano]) -> Bench:

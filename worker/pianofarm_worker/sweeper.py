@@ -18,7 +18,7 @@ from pianofarm_common.ledger import Ledger
 from pianofarm_common.ledger.callbacks import Callbacks
 from pianofarm_common.logs import configure, get_logger
 from pianofarm_common.metrics import ERRORS, SweeperMetrics, one_of
-from pianofarm_common.queue import backlog, make_app, publish, publish_bundles
+from pianofarm_common.queue import backlog, make_app, prepare, publish, publish_bundles
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
 from pianofarm_worker.retention import Retention
@@ -65,6 +65,7 @@ def next_pause_s(interval_s: float, spent_s: float, lapse_in_s: float) -> float:
 def run(settings: Settings, ending: threading.Event) -> None:
     """Sweep every `sweep_interval_s`, and when a lease lapses, until `ending` is set; outlives outages of Redis."""
     ledger, app = Ledger.from_settings(settings), make_app(settings)
+    prepare(app)
     metrics = SweeperMetrics()
     stop_serving = _serve(settings, metrics)
     if settings.retention_s > 0:
