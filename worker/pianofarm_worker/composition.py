@@ -33,7 +33,7 @@ from pianofarm_worker.metering import MeteredLedger, MeteredMaker, serve_metrics
 from pianofarm_worker.pulse import Pulse
 from pianofarm_worker.shelf import Shelf
 from pianofarm_worker.stopping import StopSign
-from pianofarm_worker.synth.piano import Piano, load
+from pianofarm_worker.synth.piano import Piano, load, multiply_on_one_thread
 from pianofarm_worker.tasks import Bench, work_through
 from pianofarm_worker.workshop import Workshop
 
@@ -119,6 +119,7 @@ def _prepare(settings: Settings) -> None:
 
 def _open_bench(app: Celery, settings: Settings, sign: StopSign, node: str, load_piano: Callable[..., Piano]) -> Bench:
     """Services of a child process, its pulse started and the default model on its way."""
+    multiply_on_one_thread()
     metrics = serve_metrics(settings, device_name())
     ledger = MeteredLedger.watched_by(metrics, settings)
     ledger.on_admitted = partial(_publish, app)

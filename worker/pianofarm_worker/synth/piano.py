@@ -123,7 +123,7 @@ def load(
     Raises:
         BadModel: the weights do not fit the architecture, or the architecture is unknown.
     """
-    _multiply_on_one_thread()
+    multiply_on_one_thread()
     if info.architecture == "house":
         from pianofarm_worker.synth.house.piano import HousePiano
 
@@ -141,10 +141,10 @@ def load(
     )
 
 
-def _multiply_on_one_thread() -> None:
+def multiply_on_one_thread() -> None:
     """Have NumPy's products computed on one thread in this process from now on.
 
     On more OpenBLAS cuts a product in other places, and the last bits of a render would depend on the machine's processors. Threads
-    gain nothing where products are as small as here.
+    gain nothing where products are as small as here; they wait for the next one at the cost of a whole core.
     """
     threadpool_limits(limits=1, user_api="blas")
