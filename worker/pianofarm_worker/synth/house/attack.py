@@ -10,8 +10,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pianofarm_worker.synth.compiled import compiled
+from pianofarm_worker.synth.house.bundles import Weight
 from pianofarm_worker.synth.house.layout import RISE_HOPS
 from pianofarm_worker.synth.house.tables import KeyTable
+from pianofarm_worker.synth.house.voices import Voice
 
 Float32Array = NDArray[np.float32]
 
@@ -33,35 +36,100 @@ def taken_over(onset: int, table: KeyTable, hop: int) -> int:
     return -(-(onset + max(table.n_rise, SHORTEST_HOPS * hop)) // hop)
 
 
-def attack(
-    table: KeyTable,
-    gain: Float32Array,
-    factor: Float32Array | None,
-    last: NDArray[np.complex64],
-    n_samples: int,
-) -> Float32Array:
-    """The partials of a note from its onset to a frame of the common clock, and what that frame adds after its time.
+def add_attack(
+    sound: Float32Array, at: int, voice: Voice, gain: Float32Array, n: int, weight: Weight, n_samples: int
+) -> None:
+    """Add the partials of a note from its onset to a frame of the common clock, and what that frame adds after its time.
 
     Args:
-        table: of its key.
-        gain: [n_audible], of the first partials.
-        factor: [n_audible or 1, MOST_FRAMES], of the amplitudes at the note's own frames; None for one.
-        last: [n_channels, n_audible, 1], amplitudes at the frame of the common clock, gain and factor in them.
+        sound: [n_channels, long enough], what to add to.
+        at: where the onset is.
+        voice: the note.
+        gain: [n or more], of its partials.
+        n: how many partials are audible.
+        weight: of the amplitudes, from the note's first frame on.
         n_samples: from the onset to that frame.
-
-    Returns:
-        [n_channels, n_samples + hop] float32.
     """
-    n_channels, n, _ = last.shape
-    hop = table.rise.shape[1]
-    n_own = -(-n_samples // hop) + 1
-    weight = gain[:, None] if factor is None else gain[:, None] * factor[:, :n_own]
-    amplitude = np.concatenate((table.amplitude[:n_channels, :n, :n_own] * weight, last), axis=2)
-    even = np.matmul(amplitude.real.transpose(0, 2, 1), table.basis.cosine[:n])
-    odd = np.matmul(amplitude.imag.transpose(0, 2, 1), table.basis.sine[:n])
-    halves = even - odd
-    even += odd
-    halves[:, : n_own - 1, 1:] += even[:, 1:n_own, :0:-1]
-    own = halves[:, :-1].reshape(n_channels, -1)
-    own[:, : table.n_rise] *= table.rise.reshape(-1)[: table.n_rise]
-    return np.concatenate((own[:, :n_samples], halves[:, -1]), axis=1)
+    table, basis = voice.table, voice.table.basis
+    hop = basis.cosine.shape[1]
+    n_own, n_channels = -(-n_samples // hop) + 1, len(sound)
+    amplitude = np.empty((2, n_channels * (n_own + 1), n), np.float32)
+    _weigh(amplitude, n_channels, table.amplitude, gain, voice.turn, voice.first - voice.clock, *weight)
+    even, odd = amplitude[0] @ basis.cosine[:n], amplitude[1] @ basis.sine[:n]
+    _join(sound, at, even, odd, n_samples, table.rise, table.n_rise)
+
+
+@compiled
+def _weigh(
+    to: Float32Array,
+    n_channels: int,
+    amplitude: NDArray[np.complex64],
+    gain: Float32Array,
+    turn: NDArray[np.complex64],
+    last: int,
+    kept: Float32Array,
+    openness: Float32Array,
+    answer: Float32Array,
+) -> None:
+    """The amplitudes of an attack's frames: some of the note's own, then one of the common clock.
+
+    Args:
+        to: [2, n_channels * n_frames, n], real and imaginary parts; overwritten.
+        n_channels: of the sound.
+        amplitude: of the note's key, from `tables.in_strides`; an attack lies in the first stride.
+        gain: [n or more].
+        turn: [2, n or more], what the clock's frame takes of the note's own one before it and of the one after; gain is in it.
+        last: the own one before it.
+        kept: [n_own_frames], as the two that follow see `bundles.Weight`.
+        openness: [n_own_frames].
+        answer: [n_strides + 1, n or more].
+    """
+    n_frames, stride = to.shape[1] // n_channels, amplitude.shape[3] - 1
+    for k in range(to.shape[2]):
+        for i in range(n_frames):
+            own = i if i < n_frames - 1 else last
+            answered = answer[0, k] + (answer[1, k] - answer[0, k]) * np.float32(own / stride)
+            weight = kept[own] * (np.float32(1) + answered * openness[own])
+            for channel in range(n_channels):
+                if i < n_frames - 1:
+                    found = amplitude[0, channel, k, own] * gain[k]
+                else:
+                    found = amplitude[0, channel, k, own] * turn[0, k]
+                    found += amplitude[0, channel, k, own + 1] * turn[1, k]
+                to[0, channel * n_frames + i, k] = found.real * weight
+                to[1, channel * n_frames + i, k] = found.imag * weight
+
+
+@compiled
+def _join(
+    sound: Float32Array, at: int, even: Float32Array, odd: Float32Array, n_samples: int, rise: Float32Array, n_rise: int
+) -> None:
+    """Grains of an attack -> sound, added; see `grains.halves`. It comes in, and its last frame only falls.
+
+    Args:
+        sound: [n_channels, long enough].
+        at: where it begins.
+        even: [n_channels * n_frames, hop], sums of cosines.
+        odd: the same, of sines.
+        n_samples: up to the last frame's time.
+        rise: [RISE_HOPS, hop], how it comes in.
+        n_rise: samples of that which are not one.
+    """
+    n_frames, hop = even.shape[0] // sound.shape[0], even.shape[1]
+    own = np.empty(hop, np.float32)
+    for channel in range(sound.shape[0]):
+        for i in range(n_frames - 2):
+            row = channel * n_frames + i
+            for t in range(hop):
+                own[t] = even[row, t] - odd[row, t]
+            for t in range(1, hop):
+                own[hop - t] += even[row + 1, t] + odd[row + 1, t]
+            for t in range(min(hop, n_rise - i * hop)):
+                own[t] *= rise[i, t]
+            to = sound[channel, at + i * hop : at + min((i + 1) * hop, n_samples)]
+            for t in range(len(to)):
+                to[t] += own[t]
+        row = channel * n_frames + n_frames - 1
+        to = sound[channel, at + n_samples : at + n_samples + hop]
+        for t in range(len(to)):
+            to[t] += even[row, t] - odd[row, t]

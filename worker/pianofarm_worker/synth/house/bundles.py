@@ -9,12 +9,13 @@ sums are turned into samples: for partials below 5.5 kHz, nine of ten, a fifth o
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pianofarm_worker.synth.compiled import compiled
 from pianofarm_worker.synth.house.grains import Basis
 
 Float32Array = NDArray[np.float32]
@@ -69,13 +70,12 @@ def coordinates(frequency_hz: NDArray[np.floating], basis: Basis, sample_rate_hz
     return tuple(np.ascontiguousarray(pair, np.float32) for pair in pairs)
 
 
-@dataclass
-class _Bundle:
-    """What was added to one bundle."""
+class Weight(NamedTuple):
+    """What amplitudes are multiplied by: kept (1 + answer openness)."""
 
-    amplitude: Float32Array  #: [2, n_channels, room for partials, n_frames], real and imaginary parts
-    shapes: list[Float32Array]  #: [2, n_partials, n_dimensions] each
-    n: int = 0  #: partials so far
+    kept: Float32Array  #: [n_frames], of all partials
+    openness: Float32Array  #: [n_frames], of the answer
+    answer: Float32Array  #: [n_strides + 1, n_partials or more], at the note's own frames, straight lines between
 
 
 class Bundles:
@@ -90,77 +90,165 @@ class Bundles:
             sample_rate_hz: of the sound.
             hop: samples between frames.
         """
-        self._n_channels, self._n_frames, self._hop = n_channels, n_hops + 1, hop
         narrow = spaces(sample_rate_hz, hop)
-        self._space = np.stack([np.concatenate([space[i] for space in narrow]) for i in range(2)])[:, None]
-        self._ends = np.cumsum([0, *(len(space.cosine) for space in narrow)]).tolist()
-        empty = np.zeros((2, n_channels, 0, self._n_frames), np.float32)
-        self._bundles = [_Bundle(empty, []) for _ in range(len(narrow) + 1)]
+        sizes = [len(space.cosine) for space in narrow]
+        self._space = np.stack([np.concatenate([space[i] for space in narrow]) for i in range(2)])
+        self._ends = np.cumsum([0, *sizes]).tolist()
+        n_rows = n_channels * (n_hops + 1)
+        # Amplitudes and shapes of what was added, bundle by bundle.
+        self._amplitude = np.empty((len(narrow) + 1, 2, 0, n_rows), np.float32)
+        self._shapes = tuple(np.empty((2, 0, n), np.float32) for n in (*sizes, hop))
+        self._n = np.zeros(len(narrow) + 1, np.int64)
+        self._n_in_all = 0
+        # In the narrow spaces, as samples from there, and as samples from the last bundle.
+        self._summed = np.zeros((2, n_rows, self._ends[-1]), np.float32)
+        self._total = np.empty((2, n_rows, hop), np.float32)
+        self._high = np.empty((2, n_rows, hop), np.float32)
+        self._shape = n_channels, n_hops, hop
 
     def add(
         self,
         shapes: tuple[Float32Array, ...],
         amplitude: NDArray[np.complex64],
-        factor: Float32Array | None,
-        first: int,
+        turn: NDArray[np.complex64],
+        n: int,
+        weight: Weight,
+        own: int,
+        frames: slice,
     ) -> None:
         """Add a note's partials.
 
         Args:
             shapes: of its key, from `coordinates`.
-            amplitude: [n_channels, n_partials, n_frames], phases advanced; fewer partials than the key has, if not all are heard.
-            factor: [n_frames] or [n_partials, n_frames], of the amplitudes; None for one.
-            first: frame, 0..n_hops, that the first of these is.
+            amplitude: [n_strides, n_channels or more, n_partials, stride + 1], phases advanced; see `tables.in_strides`.
+            turn: [2, n_partials], what a frame takes of the note's own frame before it and of the one after.
+            n: how many partials, from the lowest, are added.
+            weight: of the amplitudes.
+            own: the note's own frame before the first of the frames.
+            frames: some of 0..n_hops.
         """
-        n_channels, n, n_frames = amplitude.shape
-        parts = amplitude.view(np.float32).reshape(n_channels, n, n_frames, 2).transpose(3, 0, 1, 2)
-        low = 0
-        for bundle, shape in zip(self._bundles, shapes, strict=True):
-            high = min(n, low + shape.shape[1])
-            if high > low:
-                place = bundle.n
-                bundle.n += high - low
-                if bundle.n > bundle.amplitude.shape[2]:
-                    self._widen(bundle)
-                row = bundle.amplitude[:, :, place : bundle.n]
-                own = row[..., first : first + n_frames]
-                if factor is None:
-                    own[:] = parts[:, :, low:high]
-                else:
-                    np.multiply(parts[:, :, low:high], factor if factor.ndim == 1 else factor[low:high], out=own)
-                if first:
-                    row[..., :first] = 0
-                if first + n_frames < self._n_frames:
-                    row[..., first + n_frames :] = 0
-                bundle.shapes.append(shape[:, : high - low])
-            low += shape.shape[1]
+        self._n_in_all += n
+        if self._n_in_all > self._amplitude.shape[2]:
+            self._widen()
+        laid = self._amplitude, self._shapes, self._n
+        _lay(*laid, self._shape[0], frames.start, frames.stop, shapes, amplitude, turn, n, *weight, own)
 
     def play(self) -> Float32Array:
         """What was added since the last time, [n_channels, n_hops, hop] float32."""
-        summed = np.zeros((2, self._n_channels, self._n_frames, self._ends[-1]), np.float32)
-        for bundle, low, high in zip(self._bundles[:-1], self._ends[:-1], self._ends[1:], strict=True):
-            if bundle.n:
-                summed[..., low:high] = _sums(bundle)
-        total = np.matmul(summed, self._space)
-        if self._bundles[-1].n:
-            total += _sums(self._bundles[-1])
-        for bundle in self._bundles:
-            bundle.shapes, bundle.n = [], 0
-        # See `grains.halves`: what a frame adds from its time on, and before its time, mirrored.
-        even, odd = total
-        sound: Float32Array = even[:, :-1] - odd[:, :-1]
-        even += odd
-        sound[:, :, 1:] += even[:, 1:, :0:-1]
+        totals = [self._summed[..., low:high] for low, high in itertools.pairwise(self._ends)]
+        for bundle, (n, total) in enumerate(zip(self._n.tolist(), [*totals, self._high], strict=True)):
+            np.matmul(self._amplitude[bundle, :, :n].transpose(0, 2, 1), self._shapes[bundle][:, :n], out=total)
+        np.matmul(self._summed, self._space, out=self._total)
+        self._n[:] = self._n_in_all = 0
+        sound = np.empty(self._shape, np.float32)
+        _join(self._total, self._high, sound)
         return sound
 
-    def _widen(self, bundle: _Bundle) -> None:
-        """Make room for more partials than needed now."""
-        wider = np.empty((2, self._n_channels, 2 * bundle.n, self._n_frames), np.float32)
-        wider[:, :, : bundle.amplitude.shape[2]] = bundle.amplitude
-        bundle.amplitude = wider
+    def _widen(self) -> None:
+        """Make room in every bundle for twice as many partials as there are in all."""
+        n, room = int(self._n.max()), 2 * self._n_in_all
+        before, shapes_before = self._amplitude, self._shapes
+        self._amplitude = np.empty((*before.shape[:2], room, before.shape[3]), np.float32)
+        self._amplitude[:, :, :n] = before[:, :, :n]
+        self._shapes = tuple(np.empty((2, room, shapes.shape[2]), np.float32) for shapes in shapes_before)
+        for shapes, shape_before in zip(self._shapes, shapes_before, strict=True):
+            shapes[:, :n] = shape_before[:, :n]
 
 
-def _sums(bundle: _Bundle) -> Float32Array:
-    """[2, n_channels, n_frames, n_dimensions]: the sums over all partials."""
-    shapes = np.concatenate(bundle.shapes, axis=1)[:, None]
-    return np.asarray(np.matmul(bundle.amplitude[:, :, : bundle.n].transpose(0, 1, 3, 2), shapes))
+@compiled
+def _lay(
+    to_amplitude: Float32Array,
+    to_shapes: tuple[Float32Array, ...],
+    n_laid: NDArray[np.int64],
+    n_channels: int,
+    first: int,
+    end: int,
+    shapes: tuple[Float32Array, ...],
+    amplitude: NDArray[np.complex64],
+    turn: NDArray[np.complex64],
+    n_audible: int,
+    kept: Float32Array,
+    openness: Float32Array,
+    answer: Float32Array,
+    own: int,
+) -> None:
+    """Lay a note's partials behind those of the notes before, in one pass over its tables; see `Bundles.add`.
+
+    Args:
+        to_amplitude: [n_bundles, 2, room for partials, n_channels * n_frames], real and imaginary parts.
+        to_shapes: for each bundle [2, room for partials, n_dimensions].
+        n_laid: [n_bundles], how many partials lie there; counted on.
+        n_channels: of the sound.
+        first: frame from which on the note sounds.
+        end: frame from which on it does not any more.
+        shapes: for each bundle [2, n_partials of it, n_dimensions].
+        amplitude: [n_strides, n_channels or more, n_partials, stride + 1].
+        turn: [2, n_partials].
+        n_audible: how many of the partials are laid.
+        kept: [n_frames], as the two that follow see `Weight`.
+        openness: [n_frames].
+        answer: [n_strides + 1, n_partials].
+        own: the note's own frame before `first`.
+    """
+    n_frames, n, length = to_amplitude.shape[3] // n_channels, end - first, amplitude.shape[3] - 1
+    kept, openness = kept[first:end], openness[first:end]
+    weight = kept.copy()
+    is_answered = False
+    for i in range(n):
+        is_answered |= openness[i] > 0
+    low = 0
+    for bundle in range(len(shapes)):
+        shape, to_shape, place = shapes[bundle], to_shapes[bundle], n_laid[bundle]
+        high = min(low + shape.shape[1], n_audible)
+        for k in range(low, high):
+            before, after = turn[0, k], turn[1, k]
+            rows = to_amplitude[bundle, :, place]
+            if n < n_frames:
+                rows[:] = 0
+            i = 0
+            while i < n:  # one stride of the note's own frames after the other
+                stride, j = divmod(own + i, length)
+                m = min(length - j, n - i)
+                factor, left, opened = weight[i : i + m], kept[i : i + m], openness[i : i + m]
+                if is_answered:
+                    answered, rise = answer[stride, k], (answer[stride + 1, k] - answer[stride, k]) / np.float32(length)
+                    for t in range(m):
+                        factor[t] = left[t] * (np.float32(1) + (answered + rise * np.float32(j + t)) * opened[t])
+                for channel in range(n_channels):
+                    source = amplitude[stride, channel, k, j : j + m + 1]
+                    at = channel * n_frames + first + i
+                    real, imaginary = rows[0, at : at + m], rows[1, at : at + m]
+                    for t in range(m):
+                        found = source[t] * before + source[t + 1] * after
+                        real[t] = found.real * factor[t]
+                        imaginary[t] = found.imag * factor[t]
+                i += m
+            for part in range(2):
+                for i in range(shape.shape[2]):
+                    to_shape[part, place, i] = shape[part, k - low, i]
+            place += 1
+        n_laid[bundle] = place
+        low += shape.shape[1]
+
+
+@compiled
+def _join(low: Float32Array, high: Float32Array, sound: Float32Array) -> None:
+    """Two sums of grains -> sound; see `grains.halves`: what a frame adds from its time on, and before its time, mirrored.
+
+    Args:
+        low: [2, n_channels * n_frames, hop], of cosines and of sines.
+        high: the same.
+        sound: [n_channels, n_frames - 1, hop], overwritten.
+    """
+    n_channels, n_hops, hop = sound.shape
+    for channel in range(n_channels):
+        for i in range(n_hops + 1):
+            row = channel * (n_hops + 1) + i
+            if i > 0:
+                for t in range(1, hop):
+                    sound[channel, i - 1, hop - t] += (low[0, row, t] + high[0, row, t]) + (
+                        low[1, row, t] + high[1, row, t]
+                    )
+            if i < n_hops:
+                for t in range(hop):
+                    sound[channel, i, t] = (low[0, row, t] + high[0, row, t]) - (low[1, row, t] + high[1, row, t])

@@ -12,19 +12,19 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pianofarm_worker.synth.house.attack import MOST_FRAMES, attack, taken_over
+from pianofarm_worker.synth.house.attack import MOST_FRAMES, add_attack, taken_over
 from pianofarm_worker.synth.house.bundles import Bundles
 from pianofarm_worker.synth.house.dampers import una_corda_gain
-from pianofarm_worker.synth.house.noise_bus import NoiseBus
+from pianofarm_worker.synth.house.knock import add_knock
+from pianofarm_worker.synth.house.layout import NOISE_ONSET, SLOW
+from pianofarm_worker.synth.house.noise_bus import NoiseBus, add_power
 from pianofarm_worker.synth.house.resonance import WASH_DAMPER_RATE, WASH_DB
 from pianofarm_worker.synth.house.score import Score
 from pianofarm_worker.synth.house.slow_noise import (
     NOISE_FRAMES,
-    NOISE_ONSET,
-    SLOW,
+    add_onset,
     add_slow_power,
     between,
-    onset_power,
     slow_frames,
 )
 from pianofarm_worker.synth.house.tables import SILENCE_DB, KeyTables
@@ -130,18 +130,10 @@ class Engine:
             at = onset - start
             n = voice.n_audible(0, 1.0)
             if n:
-                frame = voice.first - voice.clock
-                factor = laws.factor(row, slice(_EARLY_HOPS), table.answer[:n, :_EARLY_HOPS])
-                own = None if factor is None else np.atleast_2d(factor)
-                last = voice.amplitude(self._n_channels, n, frame, frame + 1)
-                if own is not None:
-                    last *= own[:, frame : frame + 1]
-                sounds = attack(table, gain[:n], own, last, voice.first * self._hop - onset)
-                sound[:, at : at + sounds.shape[1]] += sounds
-            own_kept = laws.kept[row] if laws.is_damped[row] else None
-            self._noise.add(voice.noise_first, onset_power(voice, self._n_channels, own_kept))
-            if table.knock.shape[2]:
-                sound[:, at : at + table.knock.shape[2]] += knock_gain @ table.knock[: self._n_channels]
+                weight = laws.weight(row, table.answer)
+                add_attack(sound, at, voice, gain, n, weight, voice.first * self._hop - onset)
+            add_onset(self._noise, voice, laws.kept[row])
+            add_knock(sound, at, knock_gain, table.knock)
 
     def _laws(self, notes: NDArray[np.int_], time_s: NDArray[np.float64]) -> Laws:
         """What pedals and keys do to notes at frames of these times.
@@ -150,8 +142,8 @@ class Engine:
         """
         score = self._score
         contact_s = score.sustain.at(time_s)
-        openness = score.openness(notes, time_s, contact_s) if score.is_pedalled else None
-        return Laws.of(score.kept(notes, time_s, contact_s), openness)
+        kept = score.kept(notes, time_s, contact_s)
+        return Laws(kept, score.openness(notes, time_s, contact_s) if score.is_pedalled else np.zeros_like(kept))
 
     def _play(self, start: int) -> Float32Array:
         """The partials of all voices in a block, [n_channels, block]; their noise goes to the bus."""
@@ -159,27 +151,26 @@ class Engine:
         notes = np.array([voice.note for voice in self._voices], int)
         time_s = (np.arange(begin - 1, begin + BLOCK_HOPS) * hop)[None] / self._rate_hz
         laws = self._laws(notes, time_s)
-        noise_kept = laws.kept[:, :: SLOW // NOISE_FRAMES] ** 2
-        powers = np.zeros((self._n_channels, noise_kept.shape[1], self._tables.layout.bands.n_bands), np.float32)
+        kept_power = laws.kept[:, :: SLOW // NOISE_FRAMES] ** 2
+        powers = np.zeros((kept_power.shape[1], self._n_channels, self._tables.layout.bands.n_bands), np.float32)
         for row, voice in enumerate(self._voices):
             low, high = max(voice.first + 1, begin), min(voice.until, begin + BLOCK_HOPS + 1)
             if high > low:
                 self._add(voice, slice(low - begin, high - begin), low - voice.clock, laws, row)
-            add_slow_power(voice, noise_kept[row] if laws.is_damped[row] else None, begin * NOISE_FRAMES, powers)
+            add_slow_power(voice, kept_power[row], begin * NOISE_FRAMES, powers)
         self._add_washes(begin, time_s[:, :: SLOW // NOISE_FRAMES], powers)
-        self._noise.add(begin * NOISE_FRAMES, between(powers))
+        self._noise.add(begin * NOISE_FRAMES, between(powers, SLOW))
         end, noise_end = begin + BLOCK_HOPS, (begin + BLOCK_HOPS) * NOISE_FRAMES
         self._voices = [voice for voice in self._voices if not voice.is_over(end, noise_end)]
         return self._bundles.play().reshape(self._n_channels, -1)
 
     def _add(self, voice: Voice, frames: slice, own: int, laws: Laws, row: int) -> None:
-        """A voice's audible partials at some frames of a block, the first of which is its own frame `own`."""
-        n_frames, table = frames.stop - frames.start, voice.table
-        n = voice.n_audible(own, float(laws.kept[row, frames.start]) if laws.is_damped[row] else 1.0)
+        """A voice's audible partials at some frames of a block, the first of which comes with or after its own frame `own`."""
+        table = voice.table
+        n = voice.n_audible(own, float(laws.kept[row, frames.start]))
         if n:
-            amplitude = voice.amplitude(self._n_channels, n, own, own + n_frames)
-            factor = laws.factor(row, frames, table.answer[:n, own : own + n_frames])
-            self._bundles.add(table.shapes, amplitude, factor, frames.start)
+            weight = laws.weight(row, table.answer)
+            self._bundles.add(table.shapes, table.amplitude, voice.turn, n, weight, own, frames)
 
     def _add_washes(self, begin: int, time_s: NDArray[np.float64], powers: Float32Array) -> None:
         """The washes in a block's slow frames, until felt has silenced them; `time_s` is when these hear of the pedal."""
@@ -192,11 +183,10 @@ class Engine:
         left = np.exp(-2 * WASH_DAMPER_RATE * felt_s).astype(np.float32)
         left *= np.array([[voice.wash] for voice in washing], np.float32)
         for voice, part in zip(washing, left, strict=True):
-            low, high = slow_frames(voice.noise_first, voice.wash_until, start, powers.shape[1])
+            low, high = slow_frames(voice.noise_first, voice.wash_until, start, len(powers))
             if high > low:
-                first = start + low * SLOW - voice.noise_first
-                wash = self._tables.wash[first : first + (high - low - 1) * SLOW + 1 : SLOW]
-                powers[:, low:high] += wash * part[low:high, None]
+                first, phase = divmod(start + low * SLOW - voice.noise_first, SLOW)
+                add_power(powers[low:high], self._tables.wash[phase], first, self._noise.even, part[low:high])
                 if part[high - 1] < 1e-4 * voice.wash:
                     voice.wash_until = 0
 
@@ -208,7 +198,7 @@ class Engine:
             self._n_pedal_noises += 1
             noise = self._tables.pedal(down=is_down)
             if noise is not None:
-                bus.add(bus.frame_at(int(time_s * self._rate_hz)), noise[: self._n_channels])
+                bus.add(bus.frame_at(int(time_s * self._rate_hz)), noise)
 
     def _release(self, end: int) -> None:
         """The noises of the keys that go up before a block's end."""
@@ -221,7 +211,8 @@ class Engine:
             noise = self._tables.release(int(score.pitch[note]))
             if noise is not None:
                 first_frame = bus.frame_at(int(score.released_s[note] * self._rate_hz))
-                bus.add(first_frame, noise[: self._n_channels] * np.float32(score.release_part[note]))
+                part = np.full(len(noise), score.release_part[note], np.float32)
+                bus.add(first_frame, noise, part=part)
 
     def _strike(self, note: int) -> tuple[Voice, Float32Array, Float32Array]:
         """A note's voice, the gains of its partials and those of its knock."""
@@ -236,7 +227,7 @@ class Engine:
             silence_db = SILENCE_DB - 20 * np.log10(gain + 1e-9)
             knock_gain = knock_gain * np.float32(10 ** (-0.1 * soft))
             wash *= 10 ** (-0.2 * soft)
-        n_wash = len(self._tables.wash) if 10 * math.log10(wash + 1e-12) + WASH_DB > SILENCE_DB else 0
+        n_wash = self._tables.n_wash if 10 * math.log10(wash + 1e-12) + WASH_DB > SILENCE_DB else 0
         partials, noise = self._silent_after[:, note].tolist()
         clock, noise_first = -(-onset // hop), self._noise.frame_at(onset)
         since = clock * hop - onset  # samples from a frame of the note to the next one of the clock
@@ -248,8 +239,7 @@ class Engine:
             clock=clock,
             first=taken_over(onset, table, hop),
             until=clock + max(1, partials // hop),
-            before=(turn * np.float32(1 - since / hop))[:, None],
-            after=(turn * table.back * np.float32(since / hop))[:, None],
+            turn=np.stack((turn * np.float32(1 - since / hop), turn * table.back * np.float32(since / hop))),
             noise_gain=noise_gain,
             noise_first=noise_first,
             noise_until=noise_first + max(1, noise // self._noise.hop),

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from pianofarm_worker.synth.compiled import compiled
+
 Float32Array = NDArray[np.float32]
 
 #: Length of a knock; its end is faded out, its beginning faded in as the analysis fades the residual in.
@@ -80,3 +82,20 @@ class Knocks:
             for g in range(N_GROUPS)
         ]
         return np.ascontiguousarray(np.stack(parts, axis=1), np.float32)
+
+
+@compiled
+def add_knock(sound: Float32Array, at: int, gain: Float32Array, knock: Float32Array) -> None:
+    """Add a knock to sound.
+
+    Args:
+        sound: [n_channels, long enough].
+        at: where it begins.
+        gain: [N_GROUPS].
+        knock: [n_channels or more, N_GROUPS, n_samples], of a key at velocity 127.
+    """
+    for channel in range(sound.shape[0]):
+        to = sound[channel, at : at + knock.shape[2]]
+        for group in range(knock.shape[1]):
+            for t in range(len(to)):
+                to[t] += gain[group] * knock[channel, group, t]

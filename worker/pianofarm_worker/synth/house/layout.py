@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 #: Hops over which a note may come in.
 RISE_HOPS = 4
 
+#: Frames that noise keeps to itself at its onset; later its powers are added up every `SLOW` frames.
+NOISE_ONSET, SLOW = 16, 4
+
 
 @dataclass(frozen=True)
 class BandLayout:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianofarm_worker.synth.house.bands import band_centres_hz
-from pianofarm_worker.synth.house.layout import Layout
+from pianofarm_worker.synth.house.layout import SLOW, Layout
 
 Float32Array = NDArray[np.float32]
 
@@ -72,7 +72,7 @@ def answer(later_db: Float32Array, strength: Float32Array, stride: int, hop_s: f
         hop_s: seconds from one frame to the next.
 
     Returns:
-        [n_partials, n_strides * stride + 1], a column a frame; below 0 where the two are out of phase.
+        [n_strides + 1, n_partials], straight lines between; below 0 where the two are out of phase.
     """
     fallen_db = np.concatenate([later_db[:1] - later_db, later_db[:1] - later_db[-1:]])
     level_db = np.minimum(ANSWER_DB + SLOWER_PART * fallen_db, LOUDEST_DB)
@@ -82,10 +82,7 @@ def answer(later_db: Float32Array, strength: Float32Array, stride: int, hop_s: f
     phase = 2 * np.pi * ((7 * spread) % 1.0)
     turn = np.cos(2 * np.pi * beats_hz * (stride * hop_s) * np.arange(n_strides)[:, None] + phase)
     # More in phase than out of it: a partial that is driven by another one does not first cancel it.
-    at_strides = (strength * 10 ** (level_db / 20) * (0.5 + 0.5 * turn + 0.3 * turn**3)).astype(np.float32)
-    part = (np.arange(stride, dtype=np.float32) / stride)[:, None]
-    between = at_strides[:-1, None] + part * np.diff(at_strides, axis=0)[:, None]
-    return np.ascontiguousarray(np.concatenate([between.reshape(-1, n), at_strides[-1:]]).T)
+    return (strength * 10 ** (level_db / 20) * (0.5 + 0.5 * turn + 0.3 * turn**3)).astype(np.float32)
 
 
 def openness(
@@ -108,14 +105,15 @@ def openness(
 
 
 def wash(layout: Layout) -> Float32Array:
-    """The wash of a note whose loudest partial has power 1. [n_frames, n_bands], full scale^2 per Hz"""
+    """The wash of a note whose loudest partial has power 1. [n_frames, n_bands], full scale^2 per Hz; a multiple of SLOW frames"""
     bands = layout.bands
     centres_hz = band_centres_hz(bands.n_bands, layout.sample_rate_hz)
     shape = 1 / (1 + (centres_hz / _EVEN_BELOW_HZ) ** 2)
     shape *= (centres_hz > 40) & (centres_hz < _HIGHEST_HZ)
     shape /= (shape * np.gradient(centres_hz)).sum()
     t60_s = np.interp(np.log(np.maximum(centres_hz, 20.0)), np.log([60.0, 500.0, 4000.0]), [5.0, 3.0, 1.0])
-    time_s = np.arange(int(WASH_S * layout.sample_rate_hz / bands.hop))[:, None] * (bands.hop / layout.sample_rate_hz)
+    n_frames = -(-int(WASH_S * layout.sample_rate_hz / bands.hop) // SLOW) * SLOW
+    time_s = np.arange(n_frames)[:, None] * (bands.hop / layout.sample_rate_hz)
     rising = np.clip(time_s / 0.05, 0.0, 1.0)
     ending = np.clip((WASH_S - time_s) / 0.5, 0.0, 1.0)
     return np.asarray(10 ** (WASH_DB / 10) * shape * 10 ** (-6 * time_s / t60_s) * rising * ending, np.float32)

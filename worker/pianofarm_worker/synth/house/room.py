@@ -41,7 +41,7 @@ def room_response(
     time_s = np.arange(n_frames)[:, None] * (bands.hop / layout.sample_rate_hz)
     power = (10 ** (-6.0 * time_s / band_t60_s)).astype(np.float32)
     bus = NoiseBus(layout, n_channels, _SEED, ordered=True)
-    bus.add(0, np.repeat(power[None], n_channels, axis=0))
+    bus.add(0, np.repeat(power[:, None], n_channels, axis=1))
     sound = bus.play(0, (n_frames + 1) * bands.hop)
     sound *= np.float32(10 ** (level_db / 20)) / np.sqrt((sound**2).sum(axis=1, keepdims=True))
     silence = np.zeros((n_channels, int(PRE_DELAY_S * layout.sample_rate_hz)), np.float32)

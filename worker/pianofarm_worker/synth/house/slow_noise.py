@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pianofarm_worker.synth.house.layout import NOISE_ONSET, SLOW
+from pianofarm_worker.synth.house.noise_bus import NoiseBus, add_power
 from pianofarm_worker.synth.house.voices import Voice
 
 Float32Array = NDArray[np.float32]
@@ -15,46 +17,38 @@ Float32Array = NDArray[np.float32]
 #: Frames of noise in a hop of partials.
 NOISE_FRAMES = 2
 
-#: Frames that noise keeps to itself at its onset; later its powers are added up every `SLOW` frames.
-NOISE_ONSET, SLOW = 16, 4
+#: How the onset falls while the slow frames take over.
+_FALLING = 1 - np.arange(SLOW, dtype=np.float32) / SLOW
 
 
-def onset_power(voice: Voice, n_channels: int, kept: Float32Array | None) -> Float32Array:
-    """The noise of a note's onset, until the slow frames have taken over. [n_channels, n_frames, n_bands], full scale^2 per Hz
+def add_onset(bus: NoiseBus, voice: Voice, kept: Float32Array) -> None:
+    """Add the noise of a note's onset, until the slow frames have taken over.
 
     Args:
+        bus: what to add to.
         voice: the note.
-        n_channels: of the sound.
-        kept: [n_hops], what damping leaves of the note; None for all.
+        kept: [n_hops], what damping leaves of the note.
     """
     last = slow_from(voice)
-    high = min(last + SLOW, voice.noise_until)
-    n = high - voice.noise_first
-    power: Float32Array = voice.table.noise[:n_channels, :n] * voice.noise_gain
-    if kept is not None:
-        power *= np.repeat(kept * kept, NOISE_FRAMES)[:n, None]
-    if high > last:
-        power[:, last - voice.noise_first :] *= 1 - np.arange(high - last, dtype=np.float32)[:, None] / SLOW
-    return power
+    n_own, n = last - voice.noise_first, min(last + SLOW, voice.noise_until) - voice.noise_first
+    part = np.repeat(kept * kept, NOISE_FRAMES)[:n]
+    part[n_own:] *= _FALLING[: n - n_own]
+    bus.add(voice.noise_first, voice.table.early_noise, voice.noise_gain, part)
 
 
-def add_slow_power(voice: Voice, kept_power: Float32Array | None, start: int, powers: Float32Array) -> None:
+def add_slow_power(voice: Voice, kept_power: Float32Array, start: int, powers: Float32Array) -> None:
     """Add a note's noise to slow frames.
 
     Args:
         voice: the note.
-        kept_power: [n_slow], what damping leaves of its power; None for all.
+        kept_power: [n_slow], what damping leaves of its power.
         start: the first slow frame, in frames of noise.
-        powers: [n_channels, n_slow, n_bands], what to add to.
+        powers: [n_slow, n_channels, n_bands], what to add to.
     """
-    low, high = slow_frames(slow_from(voice) + SLOW, voice.noise_until, start, powers.shape[1])
+    low, high = slow_frames(slow_from(voice) + SLOW, voice.noise_until, start, len(powers))
     if high > low:
-        first = start + low * SLOW - voice.noise_first
-        rows = voice.table.noise[: len(powers), first : first + (high - low - 1) * SLOW + 1 : SLOW]
-        own = rows * voice.noise_gain
-        if kept_power is not None:
-            own *= kept_power[low:high, None]
-        powers[:, low:high] += own
+        first, phase = divmod(start + low * SLOW - voice.noise_first, SLOW)
+        add_power(powers[low:high], voice.table.noise[phase], first, voice.noise_gain, kept_power[low:high])
 
 
 def slow_from(voice: Voice) -> int:
@@ -67,8 +61,8 @@ def slow_frames(low: int, high: int, start: int, n_slow: int) -> tuple[int, int]
     return max(0, -(-(low - start) // SLOW)), min(n_slow, -(-(high - start) // SLOW))
 
 
-def between(powers: Float32Array) -> Float32Array:
-    """Slow frames -> frames, straight lines between: [n_channels, n_slow + 1, n_bands] -> [n_channels, SLOW n_slow, n_bands]."""
-    part = (np.arange(SLOW, dtype=np.float32) / SLOW)[:, None]
-    between = powers[:, :-1, None] + np.diff(powers, axis=1)[:, :, None] * part
-    return np.asarray(between.reshape(powers.shape[0], -1, powers.shape[2]), np.float32)
+def between(values: Float32Array, n_steps: int) -> Float32Array:
+    """Straight lines from each value to the next, in steps: [n + 1, ...] -> [n_steps * n, ...]."""
+    part = np.arange(n_steps, dtype=np.float32).reshape(-1, *(1,) * (values.ndim - 1)) / n_steps
+    found = values[:-1, None] + np.diff(values, axis=0)[:, None] * part
+    return np.asarray(found.reshape(n_steps * (len(values) - 1), *values.shape[1:]), np.float32)

@@ -19,12 +19,13 @@ from pianofarm_worker.synth.events import (
 )
 from pianofarm_worker.synth.house import dampers
 from pianofarm_worker.synth.house.engine import NEPER_DB
+from pianofarm_worker.synth.house.layout import SLOW
 from pianofarm_worker.synth.house.live_pedals import LivePedals, LiveString
 from pianofarm_worker.synth.house.noise_bus import NoiseBus
 from pianofarm_worker.synth.house.resonance import WASH_DAMPER_RATE, WASH_DB
 from pianofarm_worker.synth.house.score import HIGHEST_PITCH, LOWEST_PITCH
-from pianofarm_worker.synth.house.slow_noise import NOISE_FRAMES
-from pianofarm_worker.synth.house.tables import SILENCE_DB, STRIDE, KeyTable, KeyTables
+from pianofarm_worker.synth.house.slow_noise import NOISE_FRAMES, between
+from pianofarm_worker.synth.house.tables import SILENCE_DB, STRIDE, KeyTable, KeyTables, out_of_strides
 from pianofarm_worker.synth.live_room import LiveRoom
 from pianofarm_worker.synth.stream import Stream
 
@@ -143,7 +144,7 @@ class HouseStream(Stream):
             was_down, self._sustain_is_down = self._sustain_is_down, value >= dampers.NOISY_VALUE
             noise = self._tables.pedal(down=self._sustain_is_down) if was_down != self._sustain_is_down else None
             if noise is not None:
-                self._noise.add(self._noise.frame_at(int(time_s * self.sample_rate_hz)), noise[: self.n_channels])
+                self._noise.add(self._noise.frame_at(int(time_s * self.sample_rate_hz)), noise)
         self._pedals.move(number, value, time_s)
 
     def _strike(self, pitch: int, velocity: int, time_s: float) -> None:
@@ -175,7 +176,7 @@ class HouseStream(Stream):
             knock_gain=table.knock_gain[velocity] * soft_gain,
             wash=wash,
             wash_from_contact_s=self._pedals.contact_s(time_s),
-            n_wash=len(self._tables.wash) if 10 * math.log10(wash + 1e-12) + WASH_DB > SILENCE_DB else 0,
+            n_wash=self._tables.n_wash if 10 * math.log10(wash + 1e-12) + WASH_DB > SILENCE_DB else 0,
         )
         if self._noise.tone_from is None:
             self._noise.tone_from = self._noise.frame_at(voice.onset)
@@ -194,7 +195,7 @@ class HouseStream(Stream):
         if noise is not None:
             first_frame = self._noise.frame_at(int(time_s * self.sample_rate_hz))
             force = self._pedals.force() * (pitch <= dampers.HIGHEST_DAMPED_PITCH)
-            self._noise.add(first_frame, noise[: self.n_channels] * np.float32(0.25 + 0.75 * force))
+            self._noise.add(first_frame, noise, part=np.full(len(noise), 0.25 + 0.75 * force, np.float32))
 
     def _next_hop(self, voice: _Voice) -> Float32Array:
         """[n_channels, hop] float32: the partials of a voice from its next frame to the one after."""
@@ -257,17 +258,19 @@ class HouseStream(Stream):
         power = voice.wash * np.exp(-2 * WASH_DAMPER_RATE * np.maximum(felt_s, 0.0))
         if power[-1] < 1e-4 * voice.wash:
             voice.next_wash = voice.n_wash
-        bus.add(first_frame + low, (self._tables.wash[low:high] * power[:, None].astype(np.float32))[None])
+        frame = np.arange(low, high)
+        bus.add(first_frame + low, self._tables.wash[frame % SLOW, frame // SLOW], part=power.astype(np.float32))
 
     def _choose_partials(self, voice: _Voice) -> None:
         """Those of a voice that are still heard; the engine asks as often."""
         lost_db = -20 * math.log10(voice.kept + 1e-9)
-        table, frames = voice.table, slice(voice.next_hop, voice.next_hop + ROWS + 1)
-        audible = np.flatnonzero(table.later_db[voice.next_hop // STRIDE] > voice.silence_db + lost_db)
+        table, first = voice.table, voice.next_hop // STRIDE
+        audible = np.flatnonzero(table.later_db[first] > voice.silence_db + lost_db)
         n = int(audible[-1]) + 1 if len(audible) else 0
-        amplitude = table.amplitude[: self.n_channels, :n, frames] * voice.gain[:n, None]
-        voice.amplitude = np.ascontiguousarray(amplitude.transpose(2, 0, 1))
-        voice.answer = np.ascontiguousarray(table.answer[:n, frames].T)
+        strides = table.amplitude[first : first + ROWS // STRIDE, : self.n_channels, :n]
+        voice.amplitude = out_of_strides(strides) * voice.gain[:n]
+        answer = table.answer[first : first + ROWS // STRIDE + 1, :n]
+        voice.answer = np.concatenate((between(answer, STRIDE), answer[-1:]))
         voice.basis = np.concatenate((table.basis.cosine[:n], table.basis.sine[:n]))
 
     def _add_noise(self, voice: _Voice, end: int) -> None:
@@ -278,13 +281,14 @@ class HouseStream(Stream):
         if high <= low:
             return
         voice.next_noise = high
-        power = voice.table.noise[: self.n_channels, low:high] * voice.noise_gain
+        kept_power = np.ones(high - low, np.float32)
         for row in range(high - low):
             hop = (low + row) // NOISE_FRAMES - 1
             taken = self._pedals.taken(voice.string, (voice.onset + hop * self._hop) / self.sample_rate_hz)
             if taken > 0:
-                power[:, row] *= np.float32(math.exp(-2 * taken))
-        bus.add(first_frame + low, power)
+                kept_power[row] = math.exp(-2 * taken)
+        frame = np.arange(low, high)
+        bus.add(first_frame + low, voice.table.noise[frame % SLOW, frame // SLOW], voice.noise_gain, kept_power)
 
 
 def _is_over(voice: _Voice) -> bool:

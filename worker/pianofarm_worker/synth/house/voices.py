@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pianofarm_worker.synth.compiled import compiled
+from pianofarm_worker.synth.house.bundles import Weight
 from pianofarm_worker.synth.house.tables import STRIDE, KeyTable
 
 Float32Array = NDArray[np.float32]
@@ -22,8 +26,9 @@ class Voice:
     clock: int  #: frame of the common clock that comes with or after its own first one
     first: int  #: frame of the common clock at which it goes over to it
     until: int  #: frame at which its partials are silent
-    before: NDArray[np.complex64]  #: [n_partials, 1], what frames of the common clock take of the note's one before
-    after: NDArray[np.complex64]  #: [n_partials, 1], and of the one after
+    turn: NDArray[
+        np.complex64
+    ]  #: [2, n_partials], what frames of the common clock take of its one before and of the one after
     noise_gain: Float32Array  #: [n_bands], power
     noise_first: int  #: frame of noise
     noise_until: int  #: frame of noise
@@ -34,49 +39,27 @@ class Voice:
         """Nothing of it is left to play from a frame on."""
         return self.until <= frame and max(self.noise_until, self.wash_until) <= noise_frame
 
-    def amplitude(self, n_channels: int, n: int, low: int, high: int) -> NDArray[np.complex64]:
-        """Its first n partials at the clock's frames low..high - 1, counted from `clock`. [n_channels, n, n_frames]"""
-        own = self.table.amplitude[:n_channels, :n]
-        found: NDArray[np.complex64] = own[:, :, low:high] * self.before[:n]
-        found += own[:, :, low + 1 : high + 1] * self.after[:n]
-        return found
-
     def n_audible(self, frame: int, kept: float) -> int:
         """How many partials, from the lowest, are heard from its own frame on, where damping has left a part of them."""
-        silence_db = self.silence_db
-        if kept < 1.0:
-            silence_db = silence_db - np.float32(20 * np.log10(kept + 1e-9))
-        audible = (self.table.later_db[frame // STRIDE] > silence_db).nonzero()[0]
-        return int(audible[-1]) + 1 if len(audible) else 0
+        lost_db = np.float32(-20 * math.log10(kept + 1e-9)) if kept < 1.0 else np.float32(0)
+        return _n_audible(self.table.later_db, frame // STRIDE, self.silence_db, lost_db)
 
 
-@dataclass
-class Laws:
+class Laws(NamedTuple):
     """What pedals and keys do to notes, frame by frame."""
 
     kept: Float32Array  #: [n_notes, n_frames], what damping leaves
-    is_damped: list[bool]  #: where that is not all
-    openness: Float32Array | None  #: [n_notes, n_frames], how far the other strings answer
-    is_answered: list[bool]  #: where they do
+    openness: Float32Array  #: [n_notes, n_frames], how far the other strings answer
 
-    @classmethod
-    def of(cls, kept: Float32Array, openness: Float32Array | None) -> Laws:
-        """Say of each note whether there is anything to do."""
-        answered = np.zeros(len(kept)) if openness is None else openness.max(axis=1)
-        return cls(
-            kept, [part < 1 for part in kept[:, -1].tolist()], openness, [part > 0 for part in answered.tolist()]
-        )
+    def weight(self, row: int, answer: Float32Array) -> Weight:
+        """Of a note's partials, with what the other strings add to them; `answer` is [n_partials, n_own_frames]."""
+        return Weight(self.kept[row], self.openness[row], answer)
 
-    def factor(self, note: int, frames: slice, answer: Float32Array) -> Float32Array | None:
-        """Of a note's partials, with what the other strings add to them; None for one.
 
-        [n_frames] or [n_partials, n_frames]; `answer` is [n_partials, n_frames].
-        """
-        kept = self.kept[note, frames] if self.is_damped[note] else None
-        if self.openness is None or not self.is_answered[note]:
-            return kept
-        factor: Float32Array = answer * self.openness[note, frames]
-        factor += np.float32(1)
-        if kept is not None:
-            factor *= kept
-        return factor
+@compiled
+def _n_audible(later_db: Float32Array, stride: int, silence_db: Float32Array, lost_db: np.float32) -> int:
+    """How many of [n_partials] levels are to be kept, so that none above silence and what was lost is left out."""
+    n = len(silence_db)
+    while n > 0 and later_db[stride, n - 1] <= silence_db[n - 1] + lost_db:
+        n -= 1
+    return n

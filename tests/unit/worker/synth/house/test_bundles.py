@@ -1,12 +1,14 @@
 """Bundles of partials sound as each partial alone would, added up; their narrow spaces leave nothing out that could be heard."""
 
 import numpy as np
-import pytest
 
-from pianofarm_worker.synth.house.bundles import EDGES_HZ, Bundles, coordinates, spaces
+from pianofarm_worker.synth.house.bundles import EDGES_HZ, Bundles, Weight, coordinates, spaces
 from pianofarm_worker.synth.house.grains import make_basis, overlap
 
 RATE_HZ, HOP, N_HOPS = 32_000, 256, 12
+
+#: Fundamental, partials, how many of them are heard, first frame, frames.
+NOTES = [(82.0, 60, 60, 0, 13), (440.0, 30, 20, 3, 4), (3000.0, 4, 4, 12, 1), (150.0, 40, 7, 5, 8)]
 
 
 def key(f0_hz, n):
@@ -39,19 +41,39 @@ def test_partials_of_any_frequency_lie_in_their_bundles_space():
     assert all(len(space.cosine) < HOP / 4 for space in spaces(RATE_HZ, HOP))
 
 
-@pytest.mark.parametrize("factor", ["none", "frames", "partials"])
-def test_notes_added_to_bundles_sound_as_they_do_alone(factor):
+def as_table(amplitude, own, n_own):
+    """An amplitude for each frame from the note's frame `own` on, in strides of 8 (`tables.in_strides` has longer ones)."""
+    n_channels, n_partials, n_frames = amplitude.shape
+    framed = np.zeros((n_channels, n_partials, n_own), np.complex64)
+    framed[:, :, own : own + n_frames] = amplitude
+    strides = [framed[:, :, at : at + 9] for at in range(0, n_own - 1, 8)]
+    return np.ascontiguousarray(np.stack(strides))
+
+
+def turns(before, after, n):
+    return np.repeat(np.array([[before], [after]], np.complex64), n, axis=1)
+
+
+def add(bundles, shapes, amplitude, first, kept=None, openness=None, answer=None, own=5):
+    """Add amplitudes [n_channels, n_heard, n_frames] at frames from `first` on."""
+    n, n_frames = amplitude.shape[1:]
+    even = np.ones(N_HOPS + 1, np.float32)
+    weight = Weight(
+        even if kept is None else kept,
+        np.zeros_like(even) if openness is None else openness,
+        np.zeros((4, n), np.float32) if answer is None else answer,
+    )
+    bundles.add(shapes, as_table(amplitude, own, 25), turns(1, 0, n), n, weight, own, slice(first, first + n_frames))
+
+
+def test_notes_added_to_bundles_sound_as_they_do_alone():
     bundles = Bundles(2, N_HOPS, RATE_HZ, HOP)
     expected = np.zeros((N_HOPS, HOP), np.float32)
-    for seed, (f0_hz, n, n_heard, first, n_frames) in enumerate(
-        [(82.0, 60, 60, 0, 13), (440.0, 30, 20, 3, 4), (3000.0, 4, 4, 12, 1), (150.0, 40, 7, 5, 8)]
-    ):
+    for seed, (f0_hz, n, n_heard, first, n_frames) in enumerate(NOTES):
         basis, shapes = key(f0_hz, n)
         amplitude = amplitudes(n_heard, n_frames, seed)
-        shape = {"none": (), "frames": (n_frames,), "partials": (n_heard, n_frames)}[factor]
-        weight = np.random.default_rng(seed).uniform(0, 1, shape).astype(np.float32)
-        bundles.add(shapes, amplitude, None if factor == "none" else weight, first)
-        expected += alone(basis, amplitude * (1 if factor == "none" else weight), first, n_frames)
+        add(bundles, shapes, amplitude, first)
+        expected += alone(basis, amplitude, first, n_frames)
     sound = bundles.play()
 
     assert sound.shape == (2, N_HOPS, HOP)
@@ -59,14 +81,43 @@ def test_notes_added_to_bundles_sound_as_they_do_alone(factor):
     assert np.abs(sound[1] - sound[0]).max() > 0.1 * np.abs(expected).max()
 
 
+def test_frames_between_a_notes_own_take_of_the_one_before_and_of_the_one_after():
+    basis, shapes = key(150.0, 40)
+    amplitude = amplitudes(40, 14, 0)
+    before, after = 0.6 - 0.3j, 0.2 + 0.5j
+    bundles = Bundles(2, N_HOPS, RATE_HZ, HOP)
+    even = np.ones(N_HOPS + 1, np.float32)
+    weight = Weight(even, 0 * even, np.zeros((4, 40), np.float32))
+    bundles.add(shapes, as_table(amplitude, 5, 25), turns(before, after, 40), 40, weight, 5, slice(0, 13))
+
+    expected = alone(basis, before * amplitude[:, :, :-1] + after * amplitude[:, :, 1:], 0, 13)
+    assert np.abs(bundles.play()[0] - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_what_damping_leaves_and_the_other_strings_answer_weigh_the_frames():
+    basis, shapes = key(150.0, 40)
+    random = np.random.default_rng(3)
+    amplitude, first, own = amplitudes(30, 10, 0), 2, 7
+    kept, openness = random.uniform(0, 1, (2, N_HOPS + 1)).astype(np.float32)
+    answer = random.uniform(-1, 1, (4, 30)).astype(np.float32)
+    bundles = Bundles(2, N_HOPS, RATE_HZ, HOP)
+    add(bundles, shapes, amplitude, first, kept, openness, answer, own)
+
+    at = np.arange(own, own + 10) / 8  # strides
+    answered = np.stack([np.interp(at, range(4), column) for column in answer.T])
+    weight = kept[2:12] * (1 + answered * openness[2:12])
+    expected = alone(basis, amplitude * weight, first, 10)
+    assert np.abs(bundles.play()[0] - expected).max() < 1e-5 * np.abs(expected).max()
+
+
 def test_what_was_played_is_not_played_again():
     bundles = Bundles(2, N_HOPS, RATE_HZ, HOP)
     basis, shapes = key(200.0, 40)
-    bundles.add(shapes, amplitudes(40, 13, 0), None, 0)
+    add(bundles, shapes, amplitudes(40, 13, 0), 0)
     bundles.play()
     assert not bundles.play().any()
 
     quiet = amplitudes(1, 2, 1)
-    bundles.add(shapes, quiet, None, 4)
+    add(bundles, shapes, quiet, 4)
     sound = bundles.play()
     assert np.abs(sound[0] - alone(basis, np.pad(quiet, ((0, 0), (0, 39), (0, 0))), 4, 2)).max() < 1e-5

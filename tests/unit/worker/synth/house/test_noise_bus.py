@@ -16,7 +16,7 @@ DENSITY = 0.01 / (RATE_HZ / 2)
 
 def noise(n_frames, *, seed=1, blocks=None, n_channels=2):
     bus = NoiseBus(LAYOUT, n_channels, seed)
-    bus.add(0, np.full((n_channels, n_frames, N_BANDS), DENSITY, np.float32))
+    bus.add(0, np.full((n_frames, n_channels, N_BANDS), DENSITY, np.float32))
     starts = np.cumsum([0, *(blocks or [n_frames])])
     return np.concatenate([bus.play(int(a) * HOP, int(b - a) * HOP) for a, b in itertools.pairwise(starts)], axis=1)
 
