@@ -136,9 +136,9 @@ def unfenced(ledger: MeteredLedger) -> Script:
     """The mutation: a commit that any token may make."""
     script = ledger._scripts._scripts["commit"]
     text = script.script.decode() if isinstance(script.script, bytes) else script.script
-    fenced = "if leased(r) and r.tok == A.token then"
+    fenced = "if r and leased(r) and r.tok == token then"
     assert text.count(fenced) == 1
-    return ledger._redis.register_script(text.replace(fenced, "if leased(r) then"))
+    return ledger._redis.register_script(text.replace(fenced, "if r and leased(r) then"))
 
 
 def watched(faults: Faults) -> type[MeteredLedger]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, repeat
@@ -76,6 +76,9 @@ class Bench:
     maker: Maker
     delivery: Delivery | None = None  #: stores and commits while the next render is under way; None: this thread does
     brake: Brake = field(default_factory=Brake)
+    expect: Callable[[Sequence[RenderSpec], Sequence[RenderSpec]], None] | None = (
+        None  #: told what is made now, what soon
+    )
 
 
 def work_through(bench: Bench, body: object) -> None:
@@ -101,6 +104,8 @@ def work_through(bench: Bench, body: object) -> None:
         keys = [key for key in keys if key not in chosen]
         claims, barred = _claim(bench, chosen, keys)
         if claims:
+            if keys and bench.expect is not None and not barred:
+                _look_ahead(bench, bench.expect, claims, keys, known)
             make(bench, claims)
         if barred:
             if keys:
@@ -141,6 +146,22 @@ def hand_of(
     return alike[: bench.maker.places(first)]
 
 
+def _look_ahead(
+    bench: Bench,
+    expect: Callable[[Sequence[RenderSpec], Sequence[RenderSpec]], None],
+    claims: Sequence[Claim],
+    keys: Sequence[RenderKey],
+    known: dict[RenderKey, tuple[RenderSpec, bool]],
+) -> None:
+    """Say what comes after these claims, as far as the ledger knows it; `known` as in `hand_of`."""
+    # Without it the next render merely starts later; what is claimed must not suffer.
+    with suppress(PianofarmError):
+        if not known:
+            known.update(bench.ledger.queued_specs(keys))
+        soon = [known[key][0] for key in keys[: bench.maker.places()] if key in known]
+        expect([claim.spec for claim in claims], soon)
+
+
 def _kind(spec: RenderSpec) -> tuple[str, str, RenderOptions]:
     """Renders of one kind can be made together."""
     return spec.model_digest, spec.engine, spec.options
@@ -170,10 +191,14 @@ def make(bench: Bench, claims: Sequence[Claim]) -> None:
         if claims[0].alone:
             bench.delivery.wait()
     for claim in claims:
-        with _about(claim):
-            log.info(
-                "render starts", model=claim.spec.model_name, audio_s=claim.spec.audio_s, priority=str(claim.priority)
-            )
+        log.info(
+            "render starts",
+            render=claim.key,
+            attempt=claim.attempt,
+            model=claim.spec.model_name,
+            audio_s=claim.spec.audio_s,
+            priority=str(claim.priority),
+        )
     try:
         # Lines of the synthesizer about several renders name none of them.
         with _about(claims[0]) if len(claims) == 1 else nullcontext():
@@ -248,14 +273,20 @@ def _commit(bench: Bench, stored: Sequence[tuple[Hold, RenderResult]]) -> Iterat
         _give_up(bench, [hold for hold, _ in stored])
         raise
     for (hold, result), problem in zip(stored, problems, strict=True):
-        with _about(hold.claim):
-            if problem is not None:
+        if problem is not None:
+            with _about(hold.claim):
                 _end(bench, hold, problem)
-            else:
-                bench.pulse.drop(hold, done=True)
-                bench.brake.let_go()
-                speed = round(result.real_time_factor, 2)
-                log.info("render done", audio_s=result.audio_s, render_s=result.render_s, real_time_factor=speed)
+        else:
+            bench.pulse.drop(hold, done=True)
+            bench.brake.let_go()
+            log.info(
+                "render done",
+                render=hold.claim.key,
+                attempt=hold.claim.attempt,
+                audio_s=result.audio_s,
+                render_s=result.render_s,
+                real_time_factor=round(result.real_time_factor, 2),
+            )
         yield hold
 
 

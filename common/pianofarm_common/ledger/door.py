@@ -14,9 +14,10 @@ from typing import Any, Literal, TypeVar
 from pianofarm_common.errors import Cancelled, LeaseLost, NotFound, PianofarmError
 from pianofarm_common.ledger.connection import translated
 from pianofarm_common.ledger.entry import SUBMIT_CHUNK, Entry
+from pianofarm_common.ledger.records import spec_of
 from pianofarm_common.ledger.scripts import PREFIX
 from pianofarm_common.ledger.values import Claim, Publication, Refusal, WorkerInfo
-from pianofarm_common.renders import PriorityClass, RenderKey, RenderResult, RenderSpec, State
+from pianofarm_common.renders import PriorityClass, RenderKey, RenderResult, State
 
 #: Renders of each kind that one sweep takes.
 SWEEP_LIMIT = 500
@@ -123,25 +124,28 @@ class Ledger(Entry):
             made: what this worker has made and not yet committed. If it dies now, nobody knows of which render it died: those
                 in `made`, and those claimed together, get their attempt back, once, and are made alone from then on.
         """
-        behind = json.dumps(list(rest)) if rest else ""
-        common = {"worker": worker[:200], "rest": behind, "together": len(keys), "made": [], "admits": 0}
-        calls = [{**common, "key": key, "nonce": secrets.token_hex(8)} for key in keys]
-        calls[0]["made"] = [(claim.key, claim.token) for claim in made]
-        calls[-1]["admits"] = CLAIM_ADMITS if self.on_admitted else 0
-        answers = self._scripts.call_many("claim", calls)
+        answers, admitted, priority, spread = self._scripts.call(
+            "claim",
+            keys=list(keys),
+            worker=worker[:200],
+            nonce=secrets.token_hex(8),
+            rest=json.dumps(list(rest)) if rest else "",
+            made=[(claim.key, claim.token) for claim in made],
+            admits=CLAIM_ADMITS if self.on_admitted else 0,
+        )
+        if admitted and self.on_admitted:
+            self.on_admitted(Publication(PriorityClass(priority), tuple(map(RenderKey, admitted)), int(spread)))
         return [self._claimed(key, answer) for key, answer in zip(keys, answers, strict=True)]
 
     def _claimed(self, key: RenderKey, answer: list[Any]) -> Claim | Refusal:
         if answer[0] != "ok":
             return Refusal(answer[0])
-        _, token, spec, attempt, priority, queue_ms, alone, admitted, spread = answer
-        if admitted and self.on_admitted:
-            self.on_admitted(Publication(PriorityClass(priority), tuple(map(RenderKey, admitted)), int(spread)))
+        _, token, spec, attempt, priority, queue_ms, alone = answer
         return Claim(
             key=key,
             token=token,
             lease_s=self._settings.lease_s,
-            spec=RenderSpec.model_validate_json(spec),
+            spec=spec_of(spec),
             attempt=int(attempt),
             priority=PriorityClass(priority),
             queue_s=max(0.0, int(queue_ms) / 1000.0),
@@ -179,10 +183,11 @@ class Ledger(Entry):
 
     def commit_many(self, made: Sequence[tuple[RenderKey, str, RenderResult]]) -> list[LeaseLost | Cancelled | None]:
         """Commit several renders, each with its token, in one round trip; for each what `commit` would raise, None for success."""
-        answers = self._scripts.call_many(
+        answers = self._scripts.call(
             "commit",
-            [{"key": key, "token": token} for key, token, _ in made],
-            [(result.model_dump_json(),) for _, _, result in made],
+            *(result.model_dump_json() for _, _, result in made),
+            keys=[key for key, _, _ in made],
+            tokens=[token for _, token, _ in made],
         )
         problems: list[LeaseLost | Cancelled | None] = []
         for (key, _, _), answer in zip(made, answers, strict=True):

@@ -11,7 +11,7 @@ import redis
 
 from pianofarm_common.errors import NotFound
 from pianofarm_common.ledger.connection import address, connect, translated
-from pianofarm_common.ledger.records import batch_status, event, job_status, render_status
+from pianofarm_common.ledger.records import batch_status, event, job_status, render_status, spec_of
 from pianofarm_common.ledger.scripts import PREFIX, Scripts
 from pianofarm_common.ledger.values import BatchStatus, Depth, Event, JobStatus, RenderStatus, WorkerInfo, own_prefix
 from pianofarm_common.renders import PriorityClass, RenderKey, RenderSpec, State
@@ -129,7 +129,7 @@ class Reading:
                 pipeline.hmget(f"{PREFIX}render:{key}", ["st", "spec", "alone"])
             records = pipeline.execute()
         return {
-            key: (RenderSpec.model_validate_json(spec), alone == "1")
+            key: (spec_of(spec), alone == "1")
             for key, (state, spec, alone) in zip(keys, records, strict=True)
             if state == State.QUEUED
         }

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from pianofarm_common.errors import NotFound
 from pianofarm_common.ledger.values import BatchStatus, Event, JobStatus, RenderStatus
 from pianofarm_common.renders import PriorityClass, RenderKey, RenderResult, RenderSpec, State
+
+
+@lru_cache(maxsize=512)
+def spec_of(text: str) -> RenderSpec:
+    """A render from the JSON of its record. A worker reads those of a bundle twice: to plan with them, and when it claims."""
+    return RenderSpec.model_validate_json(text)
 
 
 def _seconds(record: Mapping[str, str], name: str) -> float:
@@ -25,7 +32,7 @@ def render_status(key: RenderKey, record: Mapping[str, str], waiting_jobs: int) 
     return RenderStatus(
         key=key,
         state=State(record["st"]),
-        spec=RenderSpec.model_validate_json(record["spec"]),
+        spec=spec_of(record["spec"]),
         priority=PriorityClass(record["cls"]),
         attempts=int(record.get("att") or 0),
         kills=int(record.get("kills") or 0),

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.resources import files
-from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import redis
-from redis.exceptions import NoScriptError
 
 from pianofarm_common.ledger.connection import translated
 from pianofarm_common.settings import Settings
@@ -93,30 +91,3 @@ class Scripts:
 
     def _json(self, arguments: Mapping[str, object]) -> str:
         return f"{self._common}, {json.dumps(arguments)[1:]}" if arguments else f"{self._common}}}"
-
-    def call_many(
-        self, name: str, calls: Sequence[Mapping[str, object]], texts: Sequence[Sequence[Argument]] = ()
-    ) -> list[Any]:
-        """Run a script several times in one round trip, each run a step of its own; returns and raises as `call`.
-
-        Args:
-            name: which.
-            calls: the arguments of each run.
-            texts: what each is given beside them; none: nothing.
-        """
-        script = self._scripts[name]
-        given = [(self._json(arguments), *more) for arguments, more in zip(calls, texts or repeat(()), strict=False)]
-
-        def run() -> list[Any]:
-            pipeline = script.registered_client.pipeline(transaction=False)
-            for each in given:
-                pipeline.evalsha(script.sha, 1, PREFIX, *each)
-            return pipeline.execute()
-
-        with translated(self._where):
-            try:
-                return run()
-            except NoScriptError:
-                # A Redis that was started again has forgotten it.
-                script.registered_client.script_load(script.script)
-                return run()

@@ -92,7 +92,7 @@ def test_a_bundle_holds_bulk_renders_of_similar_length_and_other_classes_keep_th
 ) -> None:
     sent = []
     app = make_app(Settings(redis_url="redis://127.0.0.1:1/0"))
-    monkeypatch.setattr(app, "send_task", lambda *_, args, **__: sent.append(args[0]["renders"]))
+    monkeypatch.setattr("pianofarm_common.queue.publish_bundles", lambda *given: sent.extend(given[2]) or len(sent))
     keys = [RenderKey(f"{number:064x}") for number in range(64)]
     lengths_s = {key: float(1 + 7 * number % 64) for number, key in enumerate(keys)}
     tickets = [JobTicket("job", "batch", key, State.QUEUED, priority, cached=False, needs_message=True) for key in keys]

@@ -19,4 +19,5 @@ end
 
 local new = 0
 for _, q in ipairs(A.renders) do new = new + adopt(q) end
+settle()
 return new

@@ -1,5 +1,5 @@
 -- Detach jobs from their renders. A.jobs: list of job ids; A.reason. Returns for each its state before ('' where it waited), or 'unknown'.
-local answers, batches = {}, {}
+local answers = {}
 for i, id in ipairs(A.jobs) do
   local job = call('HMGET', P .. 'job:' .. id, 'st', 'key', 'batch')
   if not job[1] then
@@ -10,9 +10,9 @@ for i, id in ipairs(A.jobs) do
       local r, batch = load_render(job[2]), job[3]
       call('HDEL', P .. 'waiting:' .. job[2], id)
       finish_job(id, 'cancelled', 'Cancelled', A.reason or 'cancelled by its submitter')
-      call('HINCRBY', P .. 'batch:' .. batch, r and batch_column(r.st) or 'queued', -1)
-      call('HINCRBY', P .. 'batch:' .. batch, 'cancelled', 1)
-      batches[batch] = true
+      count_jobs(batch, r and batch_column(r.st) or 'queued', -1)
+      count_jobs(batch, 'cancelled', 1)
+      settle_later(batch)
       tell(r or { key = job[2] }, id, batch, 'cancelled', 0)
       if r and not FINAL[r.st] and call('HLEN', P .. 'waiting:' .. job[2]) == 0 then
         finish(r, 'cancelled', 'Cancelled', 'nobody waits for it any more')
@@ -20,5 +20,5 @@ for i, id in ipairs(A.jobs) do
     end
   end
 end
-for batch in pairs(batches) do settle_batch(batch) end
+settle()
 return answers

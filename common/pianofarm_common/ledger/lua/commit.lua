@@ -1,10 +1,14 @@
--- Make a render done. A: key, token; ARGV[2]: result. Returns 'ok', 'cancelled' or 'lost'.
-local r = load_render(A.key)
-if not r then return 'lost' end
-if leased(r) and r.tok == A.token then
-  finish(r, 'done', '', '', ARGV[2])
-  return 'ok'
+-- Make renders done. A: keys, tokens; from ARGV[2] on: results. Returns for each 'ok', 'cancelled' or 'lost'.
+local answers = {}
+for i, key in ipairs(A.keys) do
+  local r, token, answer = load_render(key), A.tokens[i], 'lost'
+  if r and leased(r) and r.tok == token then
+    finish(r, 'done', '', '', ARGV[i + 1])
+    answer = 'ok'
+  elseif r and r.last == token then
+    if r.st == 'done' then answer = 'ok' elseif r.st == 'cancelled' then answer = 'cancelled' end
+  end
+  answers[i] = answer
 end
-if r.last == A.token and r.st == 'done' then return 'ok' end
-if r.last == A.token and r.st == 'cancelled' then return 'cancelled' end
-return 'lost'
+settle()
+return answers

@@ -12,4 +12,5 @@ if NOW - since > A.patience_ms then return 'overdue' end
 call('HSET', P .. 'render:' .. A.key, 'att', math.max(0, r.att - 1), 'defs', n, 'since', int(since))
 local wait = math.min(A.cap_ms, A.base_ms * 2 ^ math.min(30, n - 1))
 requeue(r, 'b', NOW + math.floor(wait * (0.5 + 0.5 * A.jitter)), 'retry', A.et, A.err)
+settle()
 return r.st

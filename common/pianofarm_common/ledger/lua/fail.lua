@@ -14,4 +14,5 @@ else
   -- Half of the wait is random: renders that failed together must not come back together.
   requeue(r, 'b', NOW + math.floor(wait * (0.5 + 0.5 * A.jitter)), 'retry', A.et, A.err)
 end
+settle()
 return r.st

@@ -14,4 +14,5 @@ if A.fraction >= 0 then
     change(r, r.st, 'progress', A.fraction)
   end
 end
+settle()
 return 0

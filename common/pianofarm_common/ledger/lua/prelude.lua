@@ -36,20 +36,26 @@ local clock = redis.call('TIME')
 local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local call = redis.call
 
+-- So many renders of one owner are looked at at a time.
+local AHEAD = 32
+
 local FINAL = { done = true, failed = true, quarantined = true, cancelled = true }
 local URGENCY = { interactive = 3, standard = 2, bulk = 1 }
-local FIELDS = { 'st', 'at', 'cls', 'ams', 'att', 'kills', 'tok', 'last', 'nonce', 'wk', 'lease', 'sub', 'fev', 'err', 'spec', 'rest', 'own',
-  'many', 'made', 'alone' }
 
 local function int(number) return string.format('%.0f', number) end
 
-local function load_render(key)
-  local values = call('HMGET', P .. 'render:' .. key, unpack(FIELDS))
-  if not values[1] then return nil end
-  local r = { key = key }
-  for i, name in ipairs(FIELDS) do r[name] = values[i] or '' end
-  r.ams, r.att, r.kills = tonumber(r.ams) or 0, tonumber(r.att) or 0, tonumber(r.kills) or 0
-  r.lease, r.sub, r.fev = tonumber(r.lease) or 0, tonumber(r.sub) or 0, tonumber(r.fev) or 0
+-- A field of a hash as a number, 0 where there is none.
+local function number(value) return tonumber(value or '') or 0 end
+
+-- `more`: a long field that only this script wants.
+local function load_render(key, more)
+  local v = call('HMGET', P .. 'render:' .. key, 'st', 'at', 'cls', 'ams', 'att', 'kills', 'tok', 'last', 'nonce', 'wk', 'lease', 'sub', 'fev',
+    'err', 'own', 'many', 'made', 'alone', more or 'st')
+  if not v[1] then return nil end
+  local r = { key = key, st = v[1], at = v[2] or '', cls = v[3] or '', ams = number(v[4]), att = number(v[5]), kills = number(v[6]),
+    tok = v[7] or '', last = v[8] or '', nonce = v[9] or '', wk = v[10] or '', lease = number(v[11]), sub = number(v[12]), fev = number(v[13]),
+    err = v[14] or '', own = v[15] or '', many = v[16] or '', made = v[17] or '', alone = v[18] or '' }
+  if more then r[more] = v[19] or '' end
   return r
 end
 
@@ -82,6 +88,13 @@ local function list_of(r)
   return P .. 'backoff'
 end
 
+-- What a call changes of counts is added up, and written by `settle` at its end: the renders of a bundle change the same ones.
+-- Fields of `load`; of each batch its columns; batches to be looked at by `settle_batch`, true where they grew; what is no longer leased
+-- and what is to be deleted.
+local loads, columns, unsettled, unleased, gone = {}, {}, {}, {}, {}
+
+local function add(counts, name, n) counts[name] = (counts[name] or 0) + n end
+
 -- What may be published of each class, as far as this call has looked.
 local windows = {}
 
@@ -89,12 +102,13 @@ local function window(cls)
   local w = windows[cls]
   if not w then
     local workers = math.max(1, call('ZCARD', P .. 'seen'))
-    w = { n = call('ZCARD', P .. 'queued:' .. cls), ms = tonumber(call('HGET', P .. 'load', 'pms:' .. cls) or '') or 0,
+    local counted = 'pms:' .. cls
+    w = { n = call('ZCARD', P .. 'queued:' .. cls), ms = number(call('HGET', P .. 'load', counted)) + (loads[counted] or 0),
       min_n = 2 * workers, max_ms = (A.window_ms or 0) * workers }
     -- Nothing is published: what an older version counted otherwise is forgotten.
     if w.n == 0 and w.ms ~= 0 then
-      call('HDEL', P .. 'load', 'pms:' .. cls)
-      w.ms = 0
+      call('HDEL', P .. 'load', counted)
+      w.ms, loads[counted] = 0, nil
     end
     windows[cls] = w
   end
@@ -107,12 +121,12 @@ local function has_room(cls)
 end
 
 local function count(name, sign, ms)
-  call('HINCRBY', P .. 'load', 'n:' .. name, sign)
-  call('HINCRBY', P .. 'load', 'ms:' .. name, int(sign * ms))
+  add(loads, 'n:' .. name, sign)
+  add(loads, 'ms:' .. name, sign * ms)
 end
 
 local function count_published(cls, sign, ms)
-  call('HINCRBY', P .. 'load', 'pms:' .. cls, int(sign * ms))
+  add(loads, 'pms:' .. cls, sign * ms)
   local w = windows[cls]
   if w then w.n, w.ms = w.n + sign, w.ms + sign * ms end
 end
@@ -138,7 +152,7 @@ end
 local virtuals, virtuals_moved, weights, turns_known = {}, {}, {}, {}
 
 local function virtual(cls)
-  if not virtuals[cls] then virtuals[cls] = tonumber(call('HGET', P .. 'virtual', cls) or '') or 0 end
+  if not virtuals[cls] then virtuals[cls] = number(call('HGET', P .. 'virtual', cls)) end
   return virtuals[cls]
 end
 
@@ -151,7 +165,7 @@ local function tag(number) return string.format('%.3f', number) end
 
 -- Where the next render of an owner starts who has none waiting.
 local function start_of(cls, owner)
-  return math.max(virtual(cls), tonumber(call('ZSCORE', P .. 'rested:' .. cls, owner) or '') or 0)
+  return math.max(virtual(cls), number(call('ZSCORE', P .. 'rested:' .. cls, owner)))
 end
 
 local function rest(cls, owner, finish)
@@ -225,12 +239,33 @@ end
 
 local function batch_column(state) if state == 'uploading' then return 'running' end return state end
 
+local function count_jobs(batch, column, n)
+  columns[batch] = columns[batch] or {}
+  add(columns[batch], column, n)
+end
+
+-- Have a batch looked at when the counts are true.
+local function settle_later(batch, grew) unsettled[batch] = unsettled[batch] or grew or false end
+
+-- Add to fields of a hash.
+local function add_all(hash, counts)
+  local names, values = {}, {}
+  for name, n in pairs(counts) do
+    if n ~= 0 then names[#names + 1] = name end
+  end
+  if not names[1] then return end
+  for i, known in ipairs(call('HMGET', hash, unpack(names))) do
+    values[2 * i - 1], values[2 * i] = names[i], int(number(known) + counts[names[i]])
+  end
+  call('HSET', hash, unpack(values))
+end
+
 -- Finished batches get their lifetime, those that grew or have work again lose it.
 local function settle_batch(batch, grew)
   local c = call('HMGET', P .. 'batch:' .. batch, 'total', 'done', 'failed', 'quarantined', 'cancelled')
   local finished = 0
-  for i = 2, 5 do finished = finished + (tonumber(c[i]) or 0) end
-  local is_over = finished >= (tonumber(c[1]) or 0)
+  for i = 2, 5 do finished = finished + number(c[i]) end
+  local is_over = finished >= number(c[1])
   for _, name in ipairs((is_over or grew) and { 'batch:', 'batchjobs:', 'events:' } or {}) do
     if is_over then call('EXPIRE', P .. name .. batch, A.ttl_s)
     else call('PERSIST', P .. name .. batch) end
@@ -240,10 +275,20 @@ local function settle_batch(batch, grew)
   end
 end
 
+-- The end of every script that changes something.
+local function settle()
+  if unleased[1] then call('ZREM', P .. 'leases', unpack(unleased)) end
+  if gone[1] then call('DEL', unpack(gone)) end
+  add_all(P .. 'load', loads)
+  for batch, counts in pairs(columns) do add_all(P .. 'batch:' .. batch, counts) end
+  for batch, grew in pairs(unsettled) do settle_batch(batch, grew) end
+end
+
 local function tell(r, job, batch, kind, fraction, err)
-  local fields = { 'k', kind, 'j', job, 'b', batch, 'r', r.key, 'f', tostring(fraction or 0), 'w', r.wk or '', 'e', err or '' }
-  call('XADD', P .. 'events:' .. batch, 'MAXLEN', '~', A.events_max, '*', unpack(fields))
-  call('XADD', P .. 'events', 'MAXLEN', '~', A.events_max, '*', unpack(fields))
+  for _, stream in ipairs({ P .. 'events:' .. batch, P .. 'events' }) do
+    call('XADD', stream, 'MAXLEN', '~', A.events_max, '*', 'k', kind, 'j', job, 'b', batch, 'r', r.key, 'f', tostring(fraction or 0),
+      'w', r.wk or '', 'e', err or '')
+  end
 end
 
 -- The jobs that wait for a render, as they were when it was asked first.
@@ -301,31 +346,47 @@ local function enqueue(r, owner, score)
   return 1
 end
 
+-- True where an owner that starts then is served before another.
+local function goes_first(owner, start, other, other_start)
+  return not other or start < other_start or (start == other_start and owner < other)
+end
+
 -- Publish what has its turn while there is room, at most this many; returns the renders.
 local function admit(cls, most)
-  local admitted, skipped, seen = {}, 0, 0
+  local turns, admitted, skipped, seen = P .. 'turns:' .. cls, {}, 0, 0
   if switch('pause', 'queue', cls) then return admitted end
   while seen < most and has_room(cls) do
-    local turn = call('ZRANGE', P .. 'turns:' .. cls, skipped, skipped, 'WITHSCORES')
-    local owner, start = turn[1], tonumber(turn[2])
+    local turn = call('ZRANGE', turns, skipped, skipped + 1, 'WITHSCORES')
+    local owner, start, other, other_start = turn[1], tonumber(turn[2] or ''), turn[3], tonumber(turn[4] or '')
     if not owner then break end
-    local key = call('ZRANGE', lane(cls, owner), 0, 0)[1]
     if switch('pause', 'owner', owner) then
       skipped = skipped + 1
-    elseif not key then
-      rest(cls, owner, start)
     else
-      seen = seen + 1
-      local r = load_render(key)
-      if not r then
-        call('ZREM', lane(cls, owner), key)
-      elseif paused(r) then
-        move(r, 'p', r.sub)
+      local from, taken, published = lane(cls, owner), {}, {}
+      for _, key in ipairs(call('ZRANGE', from, 0, math.min(most - seen, AHEAD) - 1)) do
+        if taken[1] and not (has_room(cls) and goes_first(owner, start, other, other_start)) then break end
+        seen = seen + 1
+        taken[#taken + 1] = key
+        local r = load_render(key)
+        if r and paused(r) then
+          move(r, 'p', r.sub)
+        elseif r then
+          start = serve(r, owner, start)
+          r.at = 'q'
+          recount(r, 'w', cls)
+          call('HSET', P .. 'render:' .. key, 'at', 'q')
+          published[#published + 1] = int(NOW)
+          published[#published + 1] = key
+          admitted[#admitted + 1] = r
+        end
+      end
+      if taken[1] then call('ZREM', from, unpack(taken)) end
+      if published[1] then call('ZADD', P .. 'queued:' .. cls, unpack(published)) end
+      if call('EXISTS', from) == 0 then
+        turns_known[cls .. ':' .. owner] = nil
+        rest(cls, owner, start)
       else
-        local finish = serve(r, owner, start)
-        if move(r, 'q', NOW) then rest(cls, owner, finish)
-        else call('ZADD', P .. 'turns:' .. cls, tag(finish), owner) end
-        admitted[#admitted + 1] = r
+        call('ZADD', turns, tag(start), owner)
       end
     end
   end
@@ -344,8 +405,8 @@ local function change(r, state, kind, fraction, err)
   end
   if from ~= to then
     for batch, n in pairs(changed) do
-      call('HINCRBY', P .. 'batch:' .. batch, from, -n)
-      call('HINCRBY', P .. 'batch:' .. batch, to, n)
+      count_jobs(batch, from, -n)
+      count_jobs(batch, to, n)
     end
   end
   r.st = state
@@ -354,14 +415,22 @@ local function change(r, state, kind, fraction, err)
 end
 
 local function finish_job(id, state, et, err)
-  call('HSET', P .. 'job:' .. id, 'st', state, 'fin', int(NOW), 'et', et, 'err', err)
+  call('HSET', P .. 'job:' .. id, 'st', state, 'fin', int(NOW))
+  -- What waits has none of an earlier end.
+  if et ~= '' then call('HSET', P .. 'job:' .. id, 'et', et, 'err', err) end
   call('EXPIRE', P .. 'job:' .. id, A.ttl_s)
 end
 
 local function finish(r, state, et, err, result)
   gather(r)
   local batches = change(r, state, state, state == 'done' and 1 or 0, err)
-  move(r, '', 0)
+  if leased(r) then
+    unleased[#unleased + 1], r.at = r.key, ''
+    recount(r, 'l', r.cls)
+    write(r, 'at', '')
+  else
+    move(r, '', 0)
+  end
   write(r, 'fin', int(NOW), 'et', et, 'err', err, 'res', result or '', 'last', r.tok, 'tok', '', 'nonce', '', 'rest', '')
   if state == 'done' then write(r, 'frac', '1') end
   save(r)
@@ -371,13 +440,13 @@ local function finish(r, state, et, err, result)
     -- Kept, so that a retry can tell those who waited.
     call('EXPIRE', P .. 'waiting:' .. r.key, A.ttl_s)
   else
-    call('DEL', P .. 'waiting:' .. r.key)
+    gone[#gone + 1] = P .. 'waiting:' .. r.key
   end
   if state == 'quarantined' then
     call('ZADD', P .. 'quarantine', int(NOW), r.key)
     call('ZREMRANGEBYRANK', P .. 'quarantine', 0, -10001)
   end
-  for batch in pairs(batches) do settle_batch(batch) end
+  for batch in pairs(batches) do settle_later(batch) end
 end
 
 -- Back to waiting: the token is void from here on.
@@ -403,7 +472,7 @@ local function hear()
 end
 
 -- True where a lease that is over may be taken away.
-local function graceless() return NOW >= (tonumber(call('GET', P .. 'grace') or '') or 0) end
+local function graceless() return NOW >= (number(call('GET', P .. 'grace'))) end
 
 -- A worker is named NODE@HOST:PROCESS.
 local function host_of(worker) return string.match(worker, '@(.*):%d+$') or string.match(worker, '^(.*):%d+$') or worker end

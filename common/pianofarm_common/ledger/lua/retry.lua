@@ -11,5 +11,6 @@ end
 local batches = change(r, 'queued', 'retry', 0)
 restart(r)
 move(r, 'q', NOW)
-for batch in pairs(batches) do settle_batch(batch, true) end
+for batch in pairs(batches) do settle_later(batch, true) end
+settle()
 return r.cls

@@ -4,24 +4,23 @@
 --
 -- Most jobs of a large batch want a render that is new and waits for its owner's turn. Those are written with few calls, and what they
 -- have in common (lists, counts) once for many of them: `settle` does it, before anything else is looked at.
-local answers, batches, now = {}, {}, int(NOW)
+local answers, now = {}, int(NOW)
 local lane_of, members, lane_cls, lane_ms = nil, {}, '', 0
-local ids, columns = {}, {}
+local ids = {}
 
 local function settle_lane()
   if #members == 0 then return end
   call('ZADD', lane_of, unpack(members))
-  call('HINCRBY', P .. 'load', 'n:' .. lane_cls .. ':q', #members / 2)
-  call('HINCRBY', P .. 'load', 'ms:' .. lane_cls .. ':q', int(lane_ms))
+  add(loads, 'n:' .. lane_cls .. ':q', #members / 2)
+  add(loads, 'ms:' .. lane_cls .. ':q', lane_ms)
   members, lane_ms = {}, 0
 end
 
 local function settle_run(batch)
   if #ids == 0 then return end
   call('RPUSH', P .. 'batchjobs:' .. batch, unpack(ids))
-  call('HINCRBY', P .. 'batch:' .. batch, 'total', #ids)
-  for name, n in pairs(columns) do call('HINCRBY', P .. 'batch:' .. batch, name, n) end
-  ids, columns = {}, {}
+  count_jobs(batch, 'total', #ids)
+  ids = {}
 end
 
 local function note_job(run, id, key, name, cached)
@@ -30,17 +29,12 @@ local function note_job(run, id, key, name, cached)
   ids[#ids + 1] = id
 end
 
-local function count_job(state)
-  local name = batch_column(state)
-  columns[name] = (columns[name] or 0) + 1
-end
-
 -- A new render that is surely behind others of its owner.
 local function enter_behind(run, key, id, name, spec, ams, place)
   call('HSET', P .. 'render:' .. key, 'st', 'queued', 'spec', spec, 'ams', ams, 'sub', now, 'cls', run.cls, 'own', run.owner, 'at', 'w')
   call('HSET', P .. 'waiting:' .. key, id, run.batch)
   note_job(run, id, key, name, 0)
-  count_job('queued')
+  count_jobs(run.batch, 'queued', 1)
   if lane_of ~= run.lane then
     settle_lane()
     lane_of, lane_cls = run.lane, run.cls
@@ -96,7 +90,7 @@ local function enter(run, key, id, name, spec, ams, place)
   end
 
   note_job(run, id, key, name, cached)
-  count_job(r.st)
+  count_jobs(run.batch, batch_column(r.st), 1)
   if final ~= '' then
     finish_job(id, final, et, err)
     tell(r, id, run.batch, final, cached, err)
@@ -131,8 +125,8 @@ for _, given in ipairs(A.runs) do
     at = at + 5
   end
   settle_run(batch)
-  batches[batch] = true
+  settle_later(batch, true)
 end
 settle_lane()
-for batch in pairs(batches) do settle_batch(batch, true) end
+settle()
 return answers

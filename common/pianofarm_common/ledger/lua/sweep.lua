@@ -35,7 +35,7 @@ local function due(set, ceiling)
 end
 
 for _, key in ipairs(graceless() and due(P .. 'leases', NOW) or {}) do
-  local r = load_render(key)
+  local r = load_render(key, 'rest')
   if not r then
     call('ZREM', P .. 'leases', key)
   else
@@ -100,4 +100,5 @@ for _, cls in ipairs({ 'interactive', 'standard', 'bulk' }) do
   for _, r in ipairs(admit(cls, A.limit)) do admitted[#admitted + 1] = r.key end
   if #admitted > 2 then turns[#turns + 1] = admitted end
 end
+settle()
 return { out, turns }
