@@ -42,6 +42,9 @@ class NothingMade(Workshop):
         del spec
         return _places
 
+    def expect(self, now: Sequence[RenderSpec], soon: Sequence[RenderSpec]) -> None:
+        """Needs nothing."""
+
     def render(self, holds: Sequence[Hold]) -> Iterator[tuple[Hold, Outcome]]:
         """Waits as long as the model's name says."""
         for hold in holds:

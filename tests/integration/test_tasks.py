@@ -18,7 +18,7 @@ from pianofarm_common.errors import BadMidi, BadSettings, Cancelled, DiskFull, L
 from pianofarm_common.ledger import Claim, JobTicket, Ledger, Refusal, WorkerInfo
 from pianofarm_common.midi import MidiLimits, read_performance
 from pianofarm_common.queue import backlog, make_app, seal_of
-from pianofarm_common.renders import PriorityClass, RenderKey, RenderResult, RenderSpec, State
+from pianofarm_common.renders import PriorityClass, RenderKey, RenderOptions, RenderResult, RenderSpec, State
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import LocalBlobStore, midi_object, sidecar_object
 from pianofarm_worker import tasks
@@ -249,6 +249,42 @@ def test_a_midi_object_that_is_not_the_performance_asked_for_is_refused(
     other = read_performance(midi(60), MidiLimits.from_settings(redis_settings)).sha256
     with pytest.raises(BadMidi, match=other[:12]):
         workshop.make(Hold(claim, StopSign()))
+
+
+def test_the_midi_of_the_next_renders_of_a_message_is_fetched_while_one_is_under_way(
+    bench: Bench, ledger: Ledger, redis_settings: Settings, tmp_path: Path
+) -> None:
+    store = LocalBlobStore(tmp_path)
+    workshop = Workshop(redis_settings, store, Shelf(store, tmp_path, lambda info: None), worker="me")
+    data = midi(60)
+    digest = read_performance(data, MidiLimits.from_settings(redis_settings)).sha256
+    store.put(midi_object(digest), data)
+    requests = [request(number, priority=PriorityClass.BULK) for number in range(3)]
+    requests = [
+        replace(
+            each,
+            spec=each.spec.model_copy(update={"performance_sha256": digest, "options": RenderOptions(piano=number)}),
+        )
+        for number, each in enumerate(requests)
+    ]
+    tickets = ledger.submit_many(requests)
+    bench = replace(bench, expect=workshop.expect)
+    asked_by: list[str] = []
+    get = store.get
+    store.get = lambda key, *limits: asked_by.append(threading.current_thread().name) or get(key, *limits)
+    bench.maker.before = lambda claim: workshop._performance(claim.spec)
+    work_through(bench, message(*tickets))
+    assert bench.maker.made == [ticket.key for ticket in tickets]
+    assert sorted(name.split("_")[0] for name in asked_by) == ["MainThread", "ahead", "ahead"]
+
+
+def test_a_look_ahead_that_fails_costs_no_render(bench: Bench, ledger: Ledger) -> None:
+    def fail(now: object, soon: object) -> None:
+        raise ServiceUnavailable("Redis is away")
+
+    tickets = ledger.submit_many([request(number, priority=PriorityClass.BULK) for number in range(2)])
+    work_through(replace(bench, expect=fail), message(*tickets))
+    assert [ledger.render(ticket.key).state for ticket in tickets] == [State.DONE, State.DONE]
 
 
 def test_a_bundle_of_an_unknown_version_is_parked_whole_and_its_renders_wait_for_another(

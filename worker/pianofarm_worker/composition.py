@@ -141,7 +141,7 @@ def _open_bench(app: Celery, settings: Settings, sign: StopSign, node: str, load
     workshop = Workshop(settings, store, shelf, worker=me.name)
     workshop.reader.start()
     maker = MeteredMaker(workshop, metrics, me.device, ledger.budgets)
-    return Bench(app, ledger, pulse, sign, maker, Delivery())
+    return Bench(app, ledger, pulse, sign, maker, Delivery(), expect=workshop.expect)
 
 
 def _publish(app: Celery, admitted: Publication) -> None:

@@ -17,6 +17,7 @@ from pianofarm_common.renders import RenderOptions, RenderResult, RenderSpec
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import BlobStore, audio_object, dry_object, midi_object, sidecar_object
 from pianofarm_worker import quality
+from pianofarm_worker.ahead import Ahead
 from pianofarm_worker.audio import Encoded, encode, trimmed
 from pianofarm_worker.containers import MEDIA_TYPES
 from pianofarm_worker.midi_reader import MidiReader, ReaderLimits
@@ -68,6 +69,13 @@ class Workshop:
         self._store = store
         self._shelf = shelf
         self._worker = worker
+        self._ahead = Ahead(self._midi)
+
+    def expect(self, now: Sequence[RenderSpec], soon: Sequence[RenderSpec]) -> None:
+        """Have the MIDI of the renders after these fetched while these are under way."""
+        self._ahead.expect(
+            {spec.key: midi_object(spec.performance_sha256) for spec in soon}, [spec.key for spec in now]
+        )
 
     def places(self, spec: RenderSpec | None = None) -> int:
         """How many such renders are made at once; None: the most of any. 1 for a model that is not loaded yet.
@@ -196,14 +204,19 @@ class Workshop:
 
     def _performance(self, spec: RenderSpec) -> Performance:
         key = midi_object(spec.performance_sha256)
-        try:
-            data = self._store.get(key, self._max_bytes)
-        except NotFound:
-            raise BadMidi(f"the MIDI file {key} is gone from the store: submit it again") from None
+        data = self._ahead.take(spec.key)
+        if data is None:
+            try:
+                data = self._midi(key)
+            except NotFound:
+                raise BadMidi(f"the MIDI file {key} is gone from the store: submit it again") from None
         performance = self.reader.read(data)
         if performance.sha256 != spec.performance_sha256:
             raise BadMidi(f"{key} holds another performance ({performance.sha256[:12]}): submit it again")
         return performance
+
+    def _midi(self, key: str) -> bytes:
+        return self._store.get(key, self._max_bytes)
 
     def _store_all(self, hold: Hold, made: Made) -> RenderResult:
         spec, extension, wet = hold.claim.spec, hold.claim.spec.options.format, made.wet
