@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianofarm_worker.synth.compiled import compiled
-from pianofarm_worker.synth.house.bundles import Weight
+from pianofarm_worker.synth.house.bundles import Weight, n_audible
 from pianofarm_worker.synth.house.layout import RISE_HOPS
 from pianofarm_worker.synth.house.tables import KeyTable
 from pianofarm_worker.synth.house.voices import Voice
@@ -36,25 +36,25 @@ def taken_over(onset: int, table: KeyTable, hop: int) -> int:
     return -(-(onset + max(table.n_rise, SHORTEST_HOPS * hop)) // hop)
 
 
-def add_attack(
-    sound: Float32Array, at: int, voice: Voice, gain: Float32Array, n: int, weight: Weight, n_samples: int
-) -> None:
+def add_attack(sound: Float32Array, at: int, voice: Voice, weight: Weight, onset: int) -> None:
     """Add the partials of a note from its onset to a frame of the common clock, and what that frame adds after its time.
 
     Args:
         sound: [n_channels, long enough], what to add to.
-        at: where the onset is.
+        at: where in it the onset is.
         voice: the note.
-        gain: [n or more], of its partials.
-        n: how many partials are audible.
         weight: of the amplitudes, from the note's first frame on.
-        n_samples: from the onset to that frame.
+        onset: sample.
     """
     table, basis = voice.table, voice.table.basis
-    hop = basis.cosine.shape[1]
-    n_own, n_channels = -(-n_samples // hop) + 1, len(sound)
-    amplitude = np.empty((2, n_channels * (n_own + 1), n), np.float32)
-    _weigh(amplitude, n_channels, table.amplitude, gain, voice.turn, voice.first - voice.clock, *weight)
+    n = n_audible(table.later_db, 0, voice.silence_db, np.float32(0))
+    if n == 0:
+        return
+    n_channels, hop = len(sound), basis.cosine.shape[1]
+    n_samples = voice.first * hop - onset
+    n_frames = -(-n_samples // hop) + 2
+    amplitude = np.empty((2, n_channels * n_frames, n), np.float32)
+    _weigh(amplitude, n_channels, table.amplitude, voice.gain, voice.turn, voice.first - voice.clock, *weight)
     even, odd = amplitude[0] @ basis.cosine[:n], amplitude[1] @ basis.sine[:n]
     _join(sound, at, even, odd, n_samples, table.rise, table.n_rise)
 

@@ -9,6 +9,7 @@ sums are turned into samples: for partials below 5.5 kHz, nine of ten, a fifth o
 from __future__ import annotations
 
 import itertools
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -111,27 +112,41 @@ class Bundles:
         shapes: tuple[Float32Array, ...],
         amplitude: NDArray[np.complex64],
         turn: NDArray[np.complex64],
-        n: int,
+        later_db: Float32Array,
+        silence_db: Float32Array,
         weight: Weight,
         own: int,
         frames: slice,
     ) -> None:
-        """Add a note's partials.
+        """Add a note's partials, those that are still heard.
 
         Args:
             shapes: of its key, from `coordinates`.
             amplitude: [n_strides, n_channels or more, n_partials, stride + 1], phases advanced; see `tables.in_strides`.
             turn: [2, n_partials], what a frame takes of the note's own frame before it and of the one after.
-            n: how many partials, from the lowest, are added.
+            later_db: [n_strides, n_partials], loudest levels from a stride on.
+            silence_db: [n_partials], levels that are just not heard.
             weight: of the amplitudes.
             own: the note's own frame before the first of the frames.
             frames: some of 0..n_hops.
         """
-        self._n_in_all += n
+        self._n_in_all += len(silence_db)
         if self._n_in_all > self._amplitude.shape[2]:
             self._widen()
         laid = self._amplitude, self._shapes, self._n
-        _lay(*laid, self._shape[0], frames.start, frames.stop, shapes, amplitude, turn, n, *weight, own)
+        _lay(
+            *laid,
+            self._shape[0],
+            frames.start,
+            frames.stop,
+            shapes,
+            amplitude,
+            turn,
+            later_db,
+            silence_db,
+            *weight,
+            own,
+        )
 
     def play(self) -> Float32Array:
         """What was added since the last time, [n_channels, n_hops, hop] float32."""
@@ -156,6 +171,22 @@ class Bundles:
 
 
 @compiled
+def n_audible(later_db: Float32Array, stride: int, silence_db: Float32Array, lost_db: np.float32) -> int:
+    """How many partials, from the lowest, are kept so that no audible one is left out.
+
+    Args:
+        later_db: [n_strides, n_partials], loudest levels from a stride on.
+        stride: which.
+        silence_db: [n_partials], levels that are just not heard.
+        lost_db: what damping has taken from them.
+    """
+    n = len(silence_db)
+    while n > 0 and later_db[stride, n - 1] <= silence_db[n - 1] + lost_db:
+        n -= 1
+    return n
+
+
+@compiled
 def _lay(
     to_amplitude: Float32Array,
     to_shapes: tuple[Float32Array, ...],
@@ -166,7 +197,8 @@ def _lay(
     shapes: tuple[Float32Array, ...],
     amplitude: NDArray[np.complex64],
     turn: NDArray[np.complex64],
-    n_audible: int,
+    later_db: Float32Array,
+    silence_db: Float32Array,
     kept: Float32Array,
     openness: Float32Array,
     answer: Float32Array,
@@ -184,7 +216,8 @@ def _lay(
         shapes: for each bundle [2, n_partials of it, n_dimensions].
         amplitude: [n_strides, n_channels or more, n_partials, stride + 1].
         turn: [2, n_partials].
-        n_audible: how many of the partials are laid.
+        later_db: [n_strides, n_partials].
+        silence_db: [n_partials].
         kept: [n_frames], as the two that follow see `Weight`.
         openness: [n_frames].
         answer: [n_strides + 1, n_partials].
@@ -192,6 +225,8 @@ def _lay(
     """
     n_frames, n, length = to_amplitude.shape[3] // n_channels, end - first, amplitude.shape[3] - 1
     kept, openness = kept[first:end], openness[first:end]
+    lost_db = np.float32(-20 * math.log10(kept[0] + 1e-9)) if kept[0] < 1 else np.float32(0)
+    n_heard = n_audible(later_db, own // length, silence_db, lost_db)
     weight = kept.copy()
     is_answered = False
     for i in range(n):
@@ -199,7 +234,7 @@ def _lay(
     low = 0
     for bundle in range(len(shapes)):
         shape, to_shape, place = shapes[bundle], to_shapes[bundle], n_laid[bundle]
-        high = min(low + shape.shape[1], n_audible)
+        high = min(low + shape.shape[1], n_heard)
         for k in range(low, high):
             before, after = turn[0, k], turn[1, k]
             rows = to_amplitude[bundle, :, place]

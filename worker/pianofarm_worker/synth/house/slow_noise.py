@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pianofarm_worker.synth.compiled import compiled
 from pianofarm_worker.synth.house.layout import NOISE_ONSET, SLOW
-from pianofarm_worker.synth.house.noise_bus import NoiseBus, add_power
+from pianofarm_worker.synth.house.noise_bus import NoiseBus
 from pianofarm_worker.synth.house.voices import Voice
 
 Float32Array = NDArray[np.float32]
@@ -21,6 +22,11 @@ NOISE_FRAMES = 2
 _FALLING = 1 - np.arange(SLOW, dtype=np.float32) / SLOW
 
 
+def slow_from(noise_first: int) -> int:
+    """The frame of noise, a slow one, from which on a note goes over to slow frames."""
+    return -(-(noise_first + NOISE_ONSET) // SLOW) * SLOW
+
+
 def add_onset(bus: NoiseBus, voice: Voice, kept: Float32Array) -> None:
     """Add the noise of a note's onset, until the slow frames have taken over.
 
@@ -29,36 +35,35 @@ def add_onset(bus: NoiseBus, voice: Voice, kept: Float32Array) -> None:
         voice: the note.
         kept: [n_hops], what damping leaves of the note.
     """
-    last = slow_from(voice)
+    last = voice.slow_from
     n_own, n = last - voice.noise_first, min(last + SLOW, voice.noise_until) - voice.noise_first
     part = np.repeat(kept * kept, NOISE_FRAMES)[:n]
-    part[n_own:] *= _FALLING[: n - n_own]
+    part[n_own:] *= _FALLING[: max(0, n - n_own)]
     bus.add(voice.noise_first, voice.table.early_noise, voice.noise_gain, part)
 
 
-def add_slow_power(voice: Voice, kept_power: Float32Array, start: int, powers: Float32Array) -> None:
+@compiled
+def add_slow(
+    to: Float32Array, noise: Float32Array, since: int, low: int, high: int, gain: Float32Array, part: Float32Array
+) -> None:
     """Add a note's noise to slow frames.
 
     Args:
-        voice: the note.
-        kept_power: [n_slow], what damping leaves of its power.
-        start: the first slow frame, in frames of noise.
-        powers: [n_slow, n_channels, n_bands], what to add to.
+        to: [n_slow, n_channels, n_bands], full scale^2 per Hz.
+        noise: [SLOW, n_frames / SLOW, n_channels or more, n_bands], see `tables.KeyTable`.
+        since: frames of noise from the note's first one to the first slow one.
+        low: the note is heard in slow frames that do not come before this frame of noise, counted from the first slow one,
+        high: and come before this one.
+        gain: [n_bands].
+        part: [n_slow], what is left of it.
     """
-    low, high = slow_frames(slow_from(voice) + SLOW, voice.noise_until, start, len(powers))
-    if high > low:
-        first, phase = divmod(start + low * SLOW - voice.noise_first, SLOW)
-        add_power(powers[low:high], voice.table.noise[phase], first, voice.noise_gain, kept_power[low:high])
-
-
-def slow_from(voice: Voice) -> int:
-    """The frame of noise, a slow one, from which on a voice goes over to slow frames."""
-    return -(-(voice.noise_first + NOISE_ONSET) // SLOW) * SLOW
-
-
-def slow_frames(low: int, high: int, start: int, n_slow: int) -> tuple[int, int]:
-    """Which of `n_slow` slow frames, the first of which is frame `start`, lie in low..high - 1, counted in frames of noise."""
-    return max(0, -(-(low - start) // SLOW)), min(n_slow, -(-(high - start) // SLOW))
+    slow = noise.shape[0]
+    for i in range(max(0, -(-low // slow)), min(to.shape[0], -(-high // slow))):
+        frame, phase = divmod(since + i * slow, slow)
+        for channel in range(to.shape[1]):
+            own = noise[phase, frame, channel]
+            for band in range(len(gain)):
+                to[i, channel, band] += own[band] * gain[band] * part[i]
 
 
 def between(values: Float32Array, n_steps: int) -> Float32Array:

@@ -18,13 +18,13 @@ from pianofarm_worker.synth.events import (
     NoteOn,
 )
 from pianofarm_worker.synth.house import dampers
-from pianofarm_worker.synth.house.engine import NEPER_DB
 from pianofarm_worker.synth.house.layout import SLOW
 from pianofarm_worker.synth.house.live_pedals import LivePedals, LiveString
 from pianofarm_worker.synth.house.noise_bus import NoiseBus
 from pianofarm_worker.synth.house.resonance import WASH_DAMPER_RATE, WASH_DB
 from pianofarm_worker.synth.house.score import HIGHEST_PITCH, LOWEST_PITCH
 from pianofarm_worker.synth.house.slow_noise import NOISE_FRAMES, between
+from pianofarm_worker.synth.house.strikes import NEPER_DB
 from pianofarm_worker.synth.house.tables import SILENCE_DB, STRIDE, KeyTable, KeyTables, out_of_strides
 from pianofarm_worker.synth.live_room import LiveRoom
 from pianofarm_worker.synth.stream import Stream

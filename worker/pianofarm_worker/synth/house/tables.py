@@ -217,7 +217,7 @@ class KeyTables:
             shapes=coordinates(frequency_hz, basis, layout.sample_rate_hz),
             amplitude=in_strides(turned),
             back=np.exp(-2j * np.pi * layout.hop / layout.sample_rate_hz * frequency_hz).astype(np.complex64),
-            later_db=heard.later_db[:, :n],
+            later_db=np.ascontiguousarray(heard.later_db[:, :n]),
             gain=gain,
             rise=rise,
             n_rise=int((rise < 1).sum()),
@@ -281,7 +281,7 @@ class KeyTables:
         return _Recorded(
             amplitude=np.ascontiguousarray(amplitude.transpose(1, 2, 0), np.complex64),
             later_db=np.ascontiguousarray(later_db[:, :n_strides].T, np.float32),
-            gain=(10 ** (gain_db.T / 20)).astype(np.float32),
+            gain=np.ascontiguousarray(10 ** (gain_db.T / 20), np.float32),
             noise=_in_phases(noise),
             early_noise=noise[: NOISE_ONSET + 2 * SLOW].copy(),
             noise_later_db=noise_later_db,
@@ -309,7 +309,7 @@ class KeyTables:
         power = 10 ** (_between(level_db, time_s, frames_s) / 10)
         strides_db = np.interp(frames_s[::STRIDE], time_s, later_db).astype(np.float32)
         gain_db = network.gain_db(parameters, "noise", rows, _VELOCITIES, np)
-        noise_gain = (10 ** (gain_db.T / 10)).astype(np.float32)
+        noise_gain = np.ascontiguousarray(10 ** (gain_db.T / 10), np.float32)
         return power.transpose(2, 1, 0).astype(np.float32), strides_db, noise_gain
 
 

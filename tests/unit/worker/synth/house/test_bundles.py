@@ -50,6 +50,10 @@ def as_table(amplitude, own, n_own):
     return np.ascontiguousarray(np.stack(strides))
 
 
+#: Levels that are all heard, in any stride.
+LOUD = np.full((3, 64), 1e3, np.float32)
+
+
 def turns(before, after, n):
     return np.repeat(np.array([[before], [after]], np.complex64), n, axis=1)
 
@@ -63,7 +67,16 @@ def add(bundles, shapes, amplitude, first, kept=None, openness=None, answer=None
         np.zeros_like(even) if openness is None else openness,
         np.zeros((4, n), np.float32) if answer is None else answer,
     )
-    bundles.add(shapes, as_table(amplitude, own, 25), turns(1, 0, n), n, weight, own, slice(first, first + n_frames))
+    bundles.add(
+        shapes,
+        as_table(amplitude, own, 25),
+        turns(1, 0, n),
+        LOUD,
+        np.zeros(n, np.float32),
+        weight,
+        own,
+        slice(first, first + n_frames),
+    )
 
 
 def test_notes_added_to_bundles_sound_as_they_do_alone():
@@ -88,7 +101,16 @@ def test_frames_between_a_notes_own_take_of_the_one_before_and_of_the_one_after(
     bundles = Bundles(2, N_HOPS, RATE_HZ, HOP)
     even = np.ones(N_HOPS + 1, np.float32)
     weight = Weight(even, 0 * even, np.zeros((4, 40), np.float32))
-    bundles.add(shapes, as_table(amplitude, 5, 25), turns(before, after, 40), 40, weight, 5, slice(0, 13))
+    bundles.add(
+        shapes,
+        as_table(amplitude, 5, 25),
+        turns(before, after, 40),
+        LOUD,
+        np.zeros(40, np.float32),
+        weight,
+        5,
+        slice(0, 13),
+    )
 
     expected = alone(basis, before * amplitude[:, :, :-1] + after * amplitude[:, :, 1:], 0, 13)
     assert np.abs(bundles.play()[0] - expected).max() < 1e-5 * np.abs(expected).max()
