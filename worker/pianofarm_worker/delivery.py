@@ -52,8 +52,9 @@ class Delivery:
     def make_room(self, room: int) -> None:
         """Have room for at least so much from now on."""
         with self._changed:
-            self._room = max(self._room, room)
-            self._changed.notify_all()
+            if room > self._room:
+                self._room = room
+                self._changed.notify_all()
 
     @property
     def in_hand(self) -> list[Hold]:
@@ -87,7 +88,8 @@ class Delivery:
                 # The lease lapses and the sweeper takes over; the thread must live on.
                 log.exception("delivery failed")
             del waiting  # and the audio that it holds
-            self._forget(holds)
+            if holds:
+                self._forget(holds)
 
     def _forget(self, holds: Sequence[Hold]) -> None:
         with self._changed:
