@@ -93,19 +93,17 @@ class Bundles:
         """
         narrow = spaces(sample_rate_hz, hop)
         sizes = [len(space.cosine) for space in narrow]
-        self._space = np.stack([np.concatenate([space[i] for space in narrow]) for i in range(2)])
         self._ends = np.cumsum([0, *sizes]).tolist()
-        n_rows = n_channels * (n_hops + 1)
-        # Amplitudes and shapes of what was added, bundle by bundle.
-        self._amplitude = np.empty((len(narrow) + 1, 2, 0, n_rows), np.float32)
-        self._shapes = tuple(np.empty((2, 0, n), np.float32) for n in (*sizes, hop))
-        self._n = np.zeros(len(narrow) + 1, np.int64)
-        self._n_in_all = 0
-        # In the narrow spaces, as samples from there, and as samples from the last bundle.
-        self._summed = np.zeros((2, n_rows, self._ends[-1]), np.float32)
+        self._sound = n_channels, n_hops, hop
+        # Amplitudes and shapes of what was added, bundle by bundle. What the narrow bundles sum up to comes first in the last one, as
+        # partials of it: their shapes are those that span the spaces.
+        n_rows, n_sums = n_channels * (n_hops + 1), self._ends[-1]
+        self._amplitude = np.empty((len(narrow) + 1, 2, n_sums, n_rows), np.float32)
+        self._shapes = tuple(np.empty((2, n_sums, n), np.float32) for n in (*sizes, hop))
+        self._shapes[-1][:] = [np.concatenate([space[i] for space in narrow]) for i in range(2)]
+        self._none = np.array([*(0 for _ in narrow), n_sums])
+        self._n, self._most = self._none.copy(), n_sums
         self._total = np.empty((2, n_rows, hop), np.float32)
-        self._high = np.empty((2, n_rows, hop), np.float32)
-        self._shape = n_channels, n_hops, hop
 
     def add(
         self,
@@ -130,13 +128,13 @@ class Bundles:
             own: the note's own frame before the first of the frames.
             frames: some of 0..n_hops.
         """
-        self._n_in_all += len(silence_db)
-        if self._n_in_all > self._amplitude.shape[2]:
+        self._most += len(silence_db)
+        if self._most > self._amplitude.shape[2]:
             self._widen()
         laid = self._amplitude, self._shapes, self._n
         _lay(
             *laid,
-            self._shape[0],
+            self._sound[0],
             frames.start,
             frames.stop,
             shapes,
@@ -150,18 +148,19 @@ class Bundles:
 
     def play(self) -> Float32Array:
         """What was added since the last time, [n_channels, n_hops, hop] float32."""
-        totals = [self._summed[..., low:high] for low, high in itertools.pairwise(self._ends)]
-        for bundle, (n, total) in enumerate(zip(self._n.tolist(), [*totals, self._high], strict=True)):
-            np.matmul(self._amplitude[bundle, :, :n].transpose(0, 2, 1), self._shapes[bundle][:, :n], out=total)
-        np.matmul(self._summed, self._space, out=self._total)
-        self._n[:] = self._n_in_all = 0
-        sound = np.empty(self._shape, np.float32)
-        _join(self._total, self._high, sound)
+        *narrow, last = zip(self._n.tolist(), self._amplitude, self._shapes, strict=True)
+        for (n, amplitude, shapes), (low, high) in zip(narrow, itertools.pairwise(self._ends), strict=True):
+            np.matmul(shapes[:, :n].transpose(0, 2, 1), amplitude[:, :n], out=last[1][:, low:high])
+        n, amplitude, shapes = last
+        np.matmul(amplitude[:, :n].transpose(0, 2, 1), shapes[:, :n], out=self._total)
+        self._n[:], self._most = self._none, self._ends[-1]
+        sound = np.empty(self._sound, np.float32)
+        _join(self._total, sound)
         return sound
 
     def _widen(self) -> None:
         """Make room in every bundle for twice as many partials as there are in all."""
-        n, room = int(self._n.max()), 2 * self._n_in_all
+        n, room = int(self._n.max()), 2 * self._most
         before, shapes_before = self._amplitude, self._shapes
         self._amplitude = np.empty((*before.shape[:2], room, before.shape[3]), np.float32)
         self._amplitude[:, :, :n] = before[:, :, :n]
@@ -267,12 +266,11 @@ def _lay(
 
 
 @compiled
-def _join(low: Float32Array, high: Float32Array, sound: Float32Array) -> None:
-    """Two sums of grains -> sound; see `grains.halves`: what a frame adds from its time on, and before its time, mirrored.
+def _join(total: Float32Array, sound: Float32Array) -> None:
+    """Sums of grains -> sound; see `grains.halves`: what a frame adds from its time on, and before its time, mirrored.
 
     Args:
-        low: [2, n_channels * n_frames, hop], of cosines and of sines.
-        high: the same.
+        total: [2, n_channels * n_frames, hop], of cosines and of sines.
         sound: [n_channels, n_frames - 1, hop], overwritten.
     """
     n_channels, n_hops, hop = sound.shape
@@ -281,9 +279,7 @@ def _join(low: Float32Array, high: Float32Array, sound: Float32Array) -> None:
             row = channel * (n_hops + 1) + i
             if i > 0:
                 for t in range(1, hop):
-                    sound[channel, i - 1, hop - t] += (low[0, row, t] + high[0, row, t]) + (
-                        low[1, row, t] + high[1, row, t]
-                    )
+                    sound[channel, i - 1, hop - t] += total[0, row, t] + total[1, row, t]
             if i < n_hops:
                 for t in range(hop):
-                    sound[channel, i, t] = (low[0, row, t] + high[0, row, t]) - (low[1, row, t] + high[1, row, t])
+                    sound[channel, i, t] = total[0, row, t] - total[1, row, t]
