@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from pianofarm_worker.synth.partials import TURN, PartialTables, Turns
+from pianofarm_worker.synth.partials import SHORT_TURN, TURN, PartialTables, Turns
 
 
 class Additive:
@@ -114,19 +114,23 @@ class Additive:
         tables = self._tables
         n_frames, n = len(amplitudes), tables.n_audible[pitch]
         amplitudes = amplitudes[:, :n]
-        if not amplitudes.any():
+        if not (n and (amplitudes[:, 0].any() or amplitudes.any())):
             return None
-        frame = np.arange(n_before, n_before + n_frames, dtype=np.uint64)[:, None, None]
-        turns = frame * tables.hop_step[pitch, :, :n]
-        turns += phase[:, :n] + tables.half_step[pitch, :, :n] * np.uint64(2)
-        angle = turns.view(np.int64).astype(np.float32)  # signed: -1/2..1/2 turn
-        angle *= np.float32(2 * np.pi / TURN)
-        cosine, sine = np.cos(angle), np.sin(angle)
-        cosine *= amplitudes[:, None, :]
-        sine *= amplitudes[:, None, :]
-        even_basis, odd_basis = tables.basis(pitch)
-        even, odd = cosine.reshape(n_frames, -1) @ even_basis, sine.reshape(n_frames, -1) @ odd_basis
-        return even - odd, even + odd
+        # From the chunk's exact phase on, 32 bits of a turn are enough: they are wrong by 2^-33 turns a frame at most.
+        first = phase[:, :n] + tables.half_step[pitch, :, :n] * np.uint64(2)
+        frame = np.arange(n_before, n_before + n_frames, dtype=np.uint32)
+        turns = np.multiply.outer(frame, tables.short_step[pitch, :, :n].reshape(-1))
+        turns += (first >> np.uint64(32)).astype(np.uint32).reshape(-1)
+        angle = turns.view(np.int32).astype(np.float32)  # signed: -1/2..1/2 turn
+        angle *= np.float32(2 * np.pi / SHORT_TURN)
+        waves = np.empty((2, *angle.shape), np.float32)
+        np.cos(angle, out=waves[0])
+        np.sin(angle, out=waves[1])
+        waves *= np.concatenate([amplitudes] * tables.n_strings, axis=1)
+        even, odd = np.matmul(waves, tables.basis(pitch))
+        later = even - odd
+        even += odd
+        return later, even
 
 
 def glide_step(tables: PartialTables, pitch_from: int, pitch_to: int) -> Turns:

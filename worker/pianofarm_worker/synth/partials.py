@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 Turns = NDArray[np.uint64]
 TURN = 2.0**64
 
+#: A turn in 32 bits, for phases that are advanced by some hundred frames only.
+SHORT_TURN = 2.0**32
+
 
 class PartialTables:
     """What the additive stage needs to know of one piano: each pitch's partials. Immutable; share it between renders.
@@ -47,6 +50,8 @@ class PartialTables:
         self.half_step: Turns = np.rint(np.mod(self.turns / 2, 1.0) * TURN).astype(np.uint64)
         #: [128, n_strings, n_partials], what a hop of constant frequency advances.
         self.hop_step: Turns = self.half_step * np.uint64(2 * hop)
+        #: The same in 32 bits.
+        self.short_step = np.rint(self.hop_step / TURN * SHORT_TURN).astype(np.int64).astype(np.uint32)
         self._audible = self.turns < 0.5
         #: [128], partials of a pitch below half the sample rate on any string: the others never sound.
         self.n_audible: list[int] = self._audible.any(axis=1).sum(axis=1).tolist()
@@ -61,10 +66,10 @@ class PartialTables:
         self.glide = np.stack((np.ones(hop), np.arange(1, hop + 1), np.cumsum(part)))
         #: [2, hop]: (frequency at the start, change) times this is the frequency in a glide.
         self.glide_frequency = np.stack((np.ones(hop), part))
-        self._bases: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+        self._bases: dict[int, NDArray[np.float32]] = {}
 
-    def basis(self, pitch: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Even and odd part of a pitch's grain, each [n_strings * n_audible, hop], from the frame's own sample outwards.
+    def basis(self, pitch: int) -> NDArray[np.float32]:
+        """Even and odd part of a pitch's grain, [2, n_strings * n_audible, hop], from the frame's own sample outwards.
 
         The Hann window and the division of the amplitude over the strings are in it; partials above half the sample rate are 0.
         """
@@ -73,8 +78,5 @@ class PartialTables:
             angle = 2 * np.pi * self.turns[pitch, :, :n, None] * np.arange(self.hop)
             window = (1 - self.fade_in) * self._audible[pitch, :, :n, None] / self.n_strings
             even, odd = np.cos(angle) * window, np.sin(angle) * window
-            self._bases[pitch] = (
-                even.reshape(-1, self.hop).astype(np.float32),
-                odd.reshape(-1, self.hop).astype(np.float32),
-            )
+            self._bases[pitch] = np.stack((even, odd)).reshape(2, -1, self.hop).astype(np.float32)
         return self._bases[pitch]

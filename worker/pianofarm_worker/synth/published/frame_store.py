@@ -12,8 +12,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from pianofarm_common.errors import DiskFull
 
-#: Held in memory up to this size: half a minute of the raw controls of dafx22. What comes after goes to a file.
-MEMORY_BYTES = 40_000_000
+#: Held in memory up to this size: a quarter of a minute of the raw controls of dafx22. What comes after goes to a file.
+MEMORY_BYTES = 20_000_000
 
 
 class FrameStore:

@@ -62,12 +62,21 @@ def gru_step(inputs: tuple[Any, Any, Any], state: Any, weights: Weights, name: s
     """The rest of a step of `gru`: inputs from `gru_inputs`, state [n, n_units] -> the next state."""
     kept = product(state, weights[f"{name}/recurrent_kernel"]) + weights[f"{name}/bias"][1]
     n = state.shape[-1]
-    update = ops.sigmoid(inputs[0] + kept[:, :n])
-    reset = ops.sigmoid(inputs[1] + kept[:, n : 2 * n])
+    update = _sigmoid(inputs[0] + kept[:, :n])
+    reset = _sigmoid(inputs[1] + kept[:, n : 2 * n])
     candidate = ops.tanh(inputs[2] + reset * kept[:, 2 * n :])
     return update * state + (1.0 - update) * candidate
 
 
+def _sigmoid(x: Any) -> Any:
+    """The same as `ops.sigmoid`, for which XLA would make an exponential and a division: twice the time of its tanh."""
+    return 0.5 * ops.tanh(0.5 * x) + 0.5
+
+
 def sums(y: Any) -> Any:
-    """[n, 2]: sum and sum of squares over the channels of y [n, n_channels]."""
-    return ops.stack([ops.sum(y, axis=-1), ops.sum(y * y, axis=-1)], axis=-1)
+    """[n, 2]: sum and sum of squares over the channels of y [n, n_channels].
+
+    As products, and with two columns: the order in which TensorFlow sums rows itself depends on how many there are.
+    """
+    ones = ops.ones((y.shape[-1], 2))
+    return ops.concatenate([ops.matmul(y, ones)[:, :1], ops.matmul(y * y, ones)[:, :1]], axis=-1)
