@@ -95,8 +95,8 @@ class Bundles:
         sizes = [len(space.cosine) for space in narrow]
         self._ends = np.cumsum([0, *sizes]).tolist()
         self._sound = n_channels, n_hops, hop
-        # Amplitudes and shapes of what was added, bundle by bundle. What the narrow bundles sum up to comes first in the last one, as
-        # partials of it: their shapes are those that span the spaces.
+        # Amplitudes and shapes of what was added, bundle by bundle. What the narrow bundles sum up to comes first in the last one,
+        # as partials of it: their shapes are those that span the spaces.
         n_rows, n_sums = n_channels * (n_hops + 1), self._ends[-1]
         self._amplitude = np.empty((len(narrow) + 1, 2, n_sums, n_rows), np.float32)
         self._shapes = tuple(np.empty((2, n_sums, n), np.float32) for n in (*sizes, hop))
