@@ -11,6 +11,7 @@ from services import wait_until
 from pianofarm_common.errors import BadSettings, LimitExceeded, NotFound, ServiceUnavailable
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
+from pianofarm_common.storage.s3 import ASK_BYTES
 
 
 def test_what_was_put_comes_back(s3_store: S3BlobStore, tmp_path: Path) -> None:
@@ -27,6 +28,18 @@ def test_what_was_put_comes_back(s3_store: S3BlobStore, tmp_path: Path) -> None:
     s3_store.delete("t1/big")
     assert not s3_store.exists("t1/big")
     assert s3_store.exists("t1/empty")
+
+
+def test_small_bodies_are_sent_without_asking_first_and_large_ones_are_not(s3_settings: Settings) -> None:
+    store, asked = S3BlobStore.from_settings(s3_settings), []
+    store._s3.meta.events.register(
+        "before-send.s3.PutObject", lambda request, **_: asked.append("Expect" in request.headers)
+    )
+    for n_bytes in (0, ASK_BYTES - 1, ASK_BYTES):
+        store.put("t5/body", bytes(n_bytes))
+        assert store.get("t5/body") == bytes(n_bytes)
+    assert asked == [False, False, True]
+    store.close()
 
 
 def test_a_missing_object_is_not_found_and_leaves_no_file(s3_store: S3BlobStore, tmp_path: Path) -> None:

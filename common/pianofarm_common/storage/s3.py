@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http import HTTPStatus
@@ -24,6 +25,10 @@ CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 
 #: 4xx answers after which another try may help.
 RETRY_STATUS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})
+
+#: A smaller body is sent along with its request. Asking first whether the store wants it costs a round trip: 58 ms instead of 34
+#: where the store is 20 ms away.
+ASK_BYTES = 64 << 10
 
 #: What botocore has read about S3 in this process; nothing of anybody's settings or credentials.
 _descriptions: Any = None
@@ -64,6 +69,7 @@ class S3BlobStore:
                     max_pool_connections=16,
                 ),
             )
+            client.meta.events.register("request-created.s3.PutObject", _ask_before_large_bodies_only)
         except (ValueError, BotoCoreError) as error:
             raise BadSettings(f"PIANOFARM_S3_ENDPOINT={settings.s3_endpoint!r} cannot be used: {error}") from None
         return cls(client, settings.s3_bucket, settings.s3_endpoint or "Amazon S3")
@@ -205,6 +211,12 @@ def _session() -> botocore.session.Session:
         _descriptions = session.get_component("data_loader")
     session.register_component("data_loader", _descriptions)
     return session
+
+
+def _ask_before_large_bodies_only(request: Any, **_: Any) -> None:
+    """Called with each request that is made: botocore has it ask ("Expect: 100-continue") before every body."""
+    if isinstance(request.data, io.BytesIO) and request.data.getbuffer().nbytes < ASK_BYTES:
+        del request.headers["Expect"]
 
 
 def _status(error: ClientError) -> int:
