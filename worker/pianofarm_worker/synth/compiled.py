@@ -6,6 +6,8 @@ Not for sums over many elements, which BLAS does better, nor for exponentials an
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from importlib import import_module
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -24,7 +26,26 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """
     from numba import njit
 
+    _leave_out_blas()
     try:
         return njit(cache=True, nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
     except RuntimeError:  # "no locator available": nowhere to keep it
         return njit(nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=1)
+def _leave_out_blas() -> None:
+    """Get Numba ready without SciPy's linear algebra, which it imports only to see whether it is there: 0.3 s of a start."""
+    from numba.np import linalg
+
+    asked = linalg.ensure_blas
+    linalg.ensure_blas = _no_blas
+    try:
+        import_module("numba.np.arraymath")
+    finally:
+        linalg.ensure_blas = asked
+
+
+def _no_blas() -> None:
+    """Say what Numba takes for the absence of BLAS."""
+    raise ImportError("compiled loops call no BLAS")
