@@ -59,7 +59,8 @@ def next_pause_s(interval_s: float, spent_s: float, lapse_in_s: float) -> float:
     """
     # One that takes longer than its interval must not follow itself without end.
     rest_s = max(interval_s / 2, interval_s - spent_s)
-    return min(rest_s, lapse_in_s + LAPSED_S) if lapse_in_s > 0 else rest_s
+    # What lapsed while this sweep was under way may have come too late for it.
+    return min(rest_s, max(0.0, lapse_in_s) + LAPSED_S) if lapse_in_s > -spent_s else rest_s
 
 
 def run(settings: Settings, ending: threading.Event) -> None:
