@@ -41,6 +41,7 @@ RUN groupadd --system --gid 10001 pianofarm \
 ENV PATH=/opt/pianofarm/bin:${PATH} \
     PIANOFARM_STATE_DIR=/var/lib/pianofarm \
     HOME=/tmp \
+    NUMBA_CACHE_DIR=/var/lib/pianofarm/numba \
     PYTHONUNBUFFERED=1 \
     TF_CPP_MIN_LOG_LEVEL=2
 USER 10001:10001

@@ -1,6 +1,6 @@
 """The decorator for loops that NumPy has no single call for: compiled by Numba when first called, kept on disk. No loops here.
 
-Not for sums over many elements, which BLAS does better, nor for exponentials and the like, which NumPy does several at a time.
+Not for products of matrices, which BLAS does better, nor for exponentials and the like, which NumPy does several at a time.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ R = TypeVar("R")
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function of arrays and numbers, once for every combination of types it is called with.
 
-    Compiled code holds no lock, so that other threads go on. It computes every element as written, nothing reordered or fused: the
-    same bytes on every x86 processor. Nor does it look whether an index lies within its array. Its innermost loops handle several
-    elements at a time where they count through rows taken before (`row[i]`, not `array[k, first + i]`): three times faster.
+    Compiled code holds no lock, so that other threads go on. It computes every element as written, nothing reordered or fused. It
+    does not look whether an index lies within its array (`NUMBA_BOUNDSCHECK=1` does). Innermost loops handle several elements at
+    a time where they count through rows taken before (`row[i]`, not `array[k, first + i]`): three times faster.
 
     Machine code is kept beside the source, else in the user's cache folder or in the one that `NUMBA_CACHE_DIR` names; where none
     can be written, every process compiles it again. It is made anew when its module has changed: what it calls must be there too.

@@ -90,6 +90,7 @@ class Convolver:
         heard[:, self._n_ir - 1 : self._n_ir - 1 + n_new] = dry
         self._past = heard[:, n_new : n_new + self._n_ir - 1].copy()
         blocks = np.lib.stride_tricks.sliding_window_view(heard, self._n_fft, axis=1)[:, :: self._block]
-        spectra = np.fft.rfft(blocks, norm="ortho") * self._response  # [channel, block, bin]
+        spectra = np.fft.rfft(blocks, norm="ortho")  # [channel, block, bin]
+        spectra = np.multiply(spectra, self._response, out=spectra if n_channels == self._n_channels else None)
         wet = np.fft.irfft(spectra, self._n_fft, norm="ortho")[:, :, self._n_ir - 1 : self._n_ir - 1 + self._block]
         return np.asarray(wet.reshape(self._n_channels, -1).T, np.float32)

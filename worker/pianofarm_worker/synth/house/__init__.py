@@ -1,1 +1,1 @@
-"""The house piano: our own model, tables per key and notes with their own clocks. Numpy only."""
+"""The house piano: our own model, tables per key and notes with their own clocks. NumPy, and loops compiled by Numba."""

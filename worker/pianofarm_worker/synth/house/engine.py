@@ -18,7 +18,7 @@ from pianofarm_worker.synth.house.layout import NOISE_ONSET, SLOW
 from pianofarm_worker.synth.house.noise_bus import NoiseBus
 from pianofarm_worker.synth.house.resonance import WASH_DAMPER_RATE
 from pianofarm_worker.synth.house.score import Score
-from pianofarm_worker.synth.house.slow_noise import NOISE_FRAMES, add_onset, add_slow, between
+from pianofarm_worker.synth.house.slow_noise import NOISE_FRAMES, add_onset, add_slow
 from pianofarm_worker.synth.house.strikes import Strikes
 from pianofarm_worker.synth.house.tables import KeyTables
 from pianofarm_worker.synth.house.voices import Laws, Voice
@@ -142,7 +142,7 @@ class Engine:
                 slow_low = voice.slow_from + SLOW - noise_begin
                 add_slow(powers, table.noise, since, slow_low, until, voice.noise_gain, kept_power[row])
         self._add_washes(noise_begin, time_s[:, :: SLOW // NOISE_FRAMES], powers)
-        self._noise.add(noise_begin, between(powers, SLOW))
+        self._noise.add_slow(noise_begin, powers)
         end, noise_end = begin + BLOCK_HOPS, noise_begin + BLOCK_HOPS * NOISE_FRAMES
         self._voices = [voice for voice in self._voices if not voice.is_over(end, noise_end)]
         return self._bundles.play().reshape(self._n_channels, -1)

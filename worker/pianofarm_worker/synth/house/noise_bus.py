@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pianofarm_worker.synth.compiled import compiled
 from pianofarm_worker.synth.house.bands import band_weights
-from pianofarm_worker.synth.house.layout import Layout
+from pianofarm_worker.synth.house.layout import SLOW, Layout
 from pianofarm_worker.synth.noise import uniform_noise
 
 Float32Array = NDArray[np.float32]
@@ -82,6 +82,19 @@ class NoiseBus:
             self._reach(2 * end)
         add_power(self._power[row:end], power, 0, self.even if gain is None else gain, part)
 
+    def add_slow(self, frame: int, power: Float32Array) -> None:
+        """Add powers that run straight between every `SLOW` frames.
+
+        Args:
+            frame: the first one's number.
+            power: [n_slow + 1, n_channels, n_bands].
+        """
+        row = frame - self._first
+        end = row + SLOW * (len(power) - 1)
+        if end > len(self._power):
+            self._reach(2 * end)
+        _add_between(self._power[row:end], power)
+
     def _reach(self, n_frames: int) -> None:
         """Make room for powers of this many frames."""
         more = np.zeros((n_frames, *self._power.shape[1:]), np.float32)
@@ -151,6 +164,24 @@ def add_power(to: Float32Array, power: Float32Array, first: int, gain: Float32Ar
             own = power[first + i, channel]
             for band in range(len(gain)):
                 to[i, channel, band] += own[band] * gain[band] * part[i]
+
+
+@compiled
+def _add_between(to: Float32Array, power: Float32Array) -> None:
+    """Add straight lines from each power to the next.
+
+    Args:
+        to: [n_steps * n, n_channels, n_bands].
+        power: [n + 1, n_channels, n_bands].
+    """
+    n_steps = len(to) // (len(power) - 1)
+    for i in range(len(to)):
+        before, step = divmod(i, n_steps)
+        part = np.float32(step / n_steps)
+        for channel in range(to.shape[1]):
+            for band in range(to.shape[2]):
+                low = power[before, channel, band]
+                to[i, channel, band] += low + (power[before + 1, channel, band] - low) * part
 
 
 @compiled

@@ -49,7 +49,7 @@ class _Instrument:
 
 
 class HousePiano(Piano):
-    """A loaded house model. Needs numpy only; its tables are made as keys are first played."""
+    """A loaded house model. Needs NumPy and Numba; its tables are made as keys are first played."""
 
     def __init__(self, info: ModelInfo) -> None:
         """Load the weights.

@@ -64,10 +64,3 @@ def add_slow(
             own = noise[phase, frame, channel]
             for band in range(len(gain)):
                 to[i, channel, band] += own[band] * gain[band] * part[i]
-
-
-def between(values: Float32Array, n_steps: int) -> Float32Array:
-    """Straight lines from each value to the next, in steps: [n + 1, ...] -> [n_steps * n, ...]."""
-    part = np.arange(n_steps, dtype=np.float32).reshape(-1, *(1,) * (values.ndim - 1)) / n_steps
-    found = values[:-1, None] + np.diff(values, axis=0)[:, None] * part
-    return np.asarray(found.reshape(n_steps * (len(values) - 1), *values.shape[1:]), np.float32)

@@ -23,9 +23,9 @@ from pianofarm_worker.synth.house.live_pedals import LivePedals, LiveString
 from pianofarm_worker.synth.house.noise_bus import NoiseBus
 from pianofarm_worker.synth.house.resonance import WASH_DAMPER_RATE, WASH_DB
 from pianofarm_worker.synth.house.score import HIGHEST_PITCH, LOWEST_PITCH
-from pianofarm_worker.synth.house.slow_noise import NOISE_FRAMES, between
+from pianofarm_worker.synth.house.slow_noise import NOISE_FRAMES
 from pianofarm_worker.synth.house.strikes import NEPER_DB
-from pianofarm_worker.synth.house.tables import SILENCE_DB, STRIDE, KeyTable, KeyTables, out_of_strides
+from pianofarm_worker.synth.house.tables import SILENCE_DB, STRIDE, KeyTable, KeyTables, between, out_of_strides
 from pianofarm_worker.synth.live_room import LiveRoom
 from pianofarm_worker.synth.stream import Stream
 
@@ -270,7 +270,7 @@ class HouseStream(Stream):
         strides = table.amplitude[first : first + ROWS // STRIDE, : self.n_channels, :n]
         voice.amplitude = out_of_strides(strides) * voice.gain[:n]
         answer = table.answer[first : first + ROWS // STRIDE + 1, :n]
-        voice.answer = np.concatenate((between(answer, STRIDE), answer[-1:]))
+        voice.answer = between(answer)
         voice.basis = np.concatenate((table.basis.cosine[:n], table.basis.sine[:n]))
 
     def _add_noise(self, voice: _Voice, end: int) -> None:

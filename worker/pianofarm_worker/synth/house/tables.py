@@ -336,6 +336,13 @@ def out_of_strides(strides: NDArray[np.complex64]) -> NDArray[np.complex64]:
     return np.concatenate((frames, strides[-1:, ..., -1]))
 
 
+def between(answer: Float32Array) -> Float32Array:
+    """[n_strides + 1, n_partials], some rows of `KeyTable.answer` -> [STRIDE n_strides + 1, n_partials]: straight lines between."""
+    part = (np.arange(STRIDE, dtype=np.float32) / STRIDE)[:, None]
+    lines = answer[:-1, None] + np.diff(answer, axis=0)[:, None] * part
+    return np.concatenate((lines.reshape(STRIDE * len(lines), answer.shape[1]), answer[-1:]))
+
+
 def _in_phases(power: Float32Array) -> Float32Array:
     """[n_frames, 2, n_bands] -> [SLOW, n_frames / SLOW, 2, n_bands]: what is read together lies together."""
     return np.ascontiguousarray(power.reshape(-1, SLOW, *power.shape[1:]).swapaxes(0, 1))
