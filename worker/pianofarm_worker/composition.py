@@ -26,6 +26,7 @@ from pianofarm_common.queue import RENDER_TASK, make_app, publish
 from pianofarm_common.registry import Registry
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
+from pianofarm_common.storage.s3 import prepare_s3
 from pianofarm_worker import children, deaths, task_events
 from pianofarm_worker.delivery import Delivery
 from pianofarm_worker.devices import cores, device_name
@@ -61,7 +62,7 @@ def compose(settings: Settings, load_piano: Callable[..., Piano] | None = None) 
     """
     app = make_app(settings)
     task_events.send_together(app)
-    children.install(app, partial(_prepare, settings))
+    children.install(app, _prepare)
     child, sign = _Child(), StopSign()
     make_piano = load_piano or partial(
         load,
@@ -111,15 +112,14 @@ def compose(settings: Settings, load_piano: Callable[..., Piano] | None = None) 
     return app
 
 
-def _prepare(settings: Settings) -> None:
-    """Read in the parent what every child needs for its services: descriptions of S3, which a fork shares."""
-    with contextlib.suppress(PianofarmError):  # a child says what is wrong
-        S3BlobStore.from_settings(settings).close()
+def _prepare() -> None:
+    """What a child would do for its services or its first model, done once, before the fork."""
+    prepare_s3()
+    multiply_on_one_thread()
 
 
 def _open_bench(app: Celery, settings: Settings, sign: StopSign, node: str, load_piano: Callable[..., Piano]) -> Bench:
     """Services of a child process, its pulse started and the default model on its way."""
-    multiply_on_one_thread()
     metrics = serve_metrics(settings, device_name())
     ledger = MeteredLedger.watched_by(metrics, settings)
     ledger.on_admitted = partial(_publish, app)

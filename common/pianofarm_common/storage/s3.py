@@ -203,6 +203,12 @@ class S3BlobStore:
             ) from None
 
 
+def prepare_s3() -> None:
+    """Read what is known of S3, for this process and those that it forks. Opens no connection, asks nobody for credentials."""
+    session = boto3.session.Session("none", "none", region_name="us-east-1", botocore_session=_session())
+    session.client("s3").close()
+
+
 def _session() -> botocore.session.Session:
     """A session that shares with those before it what is known of S3, which takes 60 to 100 ms to read; so does that of a fork."""
     global _descriptions

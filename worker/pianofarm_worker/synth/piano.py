@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from pianofarm_common.errors import BadModel, BadOption
 from pianofarm_common.midi import Performance
@@ -147,4 +147,6 @@ def multiply_on_one_thread() -> None:
     On more OpenBLAS cuts a product in other places, and the last bits of a render would depend on the machine's processors. Threads
     gain nothing where products are as small as here; they wait for the next one at the cost of a whole core.
     """
-    threadpool_limits(limits=1, user_api="blas")
+    # To say so again starts OpenBLAS's threads in a process that was forked, and each takes a core for 0.1 s before it sleeps.
+    if any(library["num_threads"] > 1 for library in threadpool_info() if library["user_api"] == "blas"):
+        threadpool_limits(limits=1, user_api="blas")
