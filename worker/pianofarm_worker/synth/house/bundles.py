@@ -236,9 +236,10 @@ def _lay(
         high = min(low + shape.shape[1], n_heard)
         for k in range(low, high):
             before, after = turn[0, k], turn[1, k]
-            rows = to_amplitude[bundle, :, place]
+            real_row, imaginary_row = to_amplitude[bundle, 0, place], to_amplitude[bundle, 1, place]
             if n < n_frames:
-                rows[:] = 0
+                real_row[:] = 0
+                imaginary_row[:] = 0
             i = 0
             while i < n:  # one stride of the note's own frames after the other
                 stride, j = divmod(own + i, length)
@@ -251,15 +252,16 @@ def _lay(
                 for channel in range(n_channels):
                     source = amplitude[stride, channel, k, j : j + m + 1]
                     at = channel * n_frames + first + i
-                    real, imaginary = rows[0, at : at + m], rows[1, at : at + m]
+                    real, imaginary = real_row[at : at + m], imaginary_row[at : at + m]
                     for t in range(m):
                         found = source[t] * before + source[t + 1] * after
                         real[t] = found.real * factor[t]
                         imaginary[t] = found.imag * factor[t]
                 i += m
             for part in range(2):
-                for i in range(shape.shape[2]):
-                    to_shape[part, place, i] = shape[part, k - low, i]
+                own_shape, to = shape[part, k - low], to_shape[part, place]
+                for i in range(len(to)):
+                    to[i] = own_shape[i]
             place += 1
         n_laid[bundle] = place
         low += shape.shape[1]
