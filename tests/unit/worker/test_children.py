@@ -1,5 +1,8 @@
-"""What is added to Celery's pool, on stand-ins: the moments that count are a kernel's, and cannot be brought about."""
+"""What is added to Celery's pool, on stand-ins: the moments that count are a kernel's, and cannot be brought about. What a fork keeps."""
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -99,3 +102,23 @@ def test_another_kind_of_pool_is_left_as_it_is() -> None:
 def test_the_pool_of_celery_still_has_the_names_that_are_used() -> None:
     assert {"_event_process_exit", "maintain_pool"} <= set(dir(AsynPool))
     assert {"_all_inqueues"} <= set(AsynPool.__init__.__code__.co_names)
+
+
+def test_what_was_told_openblas_before_the_fork_holds_in_a_child_and_to_say_it_again_starts_no_thread() -> None:
+    script = """
+import os
+import numpy as np
+from threadpoolctl import threadpool_info
+from pianofarm_worker.synth.piano import multiply_on_one_thread
+multiply_on_one_thread()
+if os.fork() == 0:
+    multiply_on_one_thread()
+    np.ones((500, 500)) @ np.ones((500, 500))
+    threads = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+    print(set(threads), len(os.listdir("/proc/self/task")), flush=True)
+    os._exit(0)
+os.wait()
+"""
+    env = os.environ | {"OPENBLAS_NUM_THREADS": "2"}
+    told = subprocess.run([sys.executable, "-c", script], env=env, check=True, capture_output=True, text=True)
+    assert told.stdout == "{1} 1\n"
