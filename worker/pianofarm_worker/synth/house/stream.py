@@ -73,7 +73,7 @@ class HouseStream(Stream):
     def __init__(
         self, tables: KeyTables, room: Float32Array, output_gain: np.float32, *, block_ms: int, seed: int
     ) -> None:
-        """Start in silence. The first stream of a model makes the tables of all keys, which takes seconds.
+        """Start in silence. The first stream of a model makes the tables of all keys, which takes a second.
 
         Args:
             tables: of the model.
