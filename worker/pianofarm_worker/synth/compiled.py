@@ -35,10 +35,15 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
 @lru_cache(maxsize=1)
 def _leave_out_blas() -> None:
-    """Get Numba ready without SciPy's linear algebra, which it imports only to see whether it is there: 0.3 s of a start."""
+    """Get Numba ready without SciPy's linear algebra, which it imports only to see whether it is there: 0.3 s of a start.
+
+    A Numba that asks in another way gets ready as it likes.
+    """
     from numba.np import linalg
 
-    asked = linalg.ensure_blas
+    asked = getattr(linalg, "ensure_blas", None)
+    if asked is None:
+        return
     linalg.ensure_blas = _no_blas
     try:
         import_module("numba.np.arraymath")
