@@ -69,7 +69,7 @@ def gru_step(inputs: tuple[Any, Any, Any], state: Any, weights: Weights, name: s
 
 
 def _sigmoid(x: Any) -> Any:
-    """The same as `ops.sigmoid`, for which XLA would make an exponential and a division: twice the time of its tanh."""
+    """The same as `ops.sigmoid`, whose exponential and division take XLA longer: the gates alone are a fifth faster with tanh."""
     return 0.5 * ops.tanh(0.5 * x) + 0.5
 
 
