@@ -19,6 +19,9 @@ import redis
 
 PASSWORD = "the-password-of-the-load-test"
 
+#: What the farm's own Redis runs with.
+CONFIGURATION = Path(__file__).parents[2] / "deploy" / "redis.conf"
+
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
@@ -109,6 +112,15 @@ def redis_program(folder: Path) -> tuple[str, bool]:
     return str(get_binary_path()), False
 
 
+def append_only_options() -> list[str]:
+    """How the farm's own Redis keeps its append-only file, as options of the command line."""
+    settings = (line.split() for line in CONFIGURATION.read_text().splitlines() if line and not line.startswith("#"))
+    kept = [(name, value) for name, value, *_ in settings if name.startswith(("append", "aof-", "auto-aof-", "no-append"))]
+    if ("appendonly", "yes") not in kept:
+        raise RuntimeError(f"{CONFIGURATION}: does not say 'appendonly yes': what it keeps cannot be measured")
+    return [word for name, value in kept for word in (f"--{name}", value)]
+
+
 class RedisServer:
     """A Redis or Valkey of its own."""
 
@@ -116,7 +128,9 @@ class RedisServer:
         folder.mkdir(parents=True)
         port = free_port()
         options = ["--bind", "127.0.0.1", "--requirepass", PASSWORD, "--dir", str(folder), "--save", ""]
-        options += ["--maxmemory-policy", "noeviction", "--appendonly", "yes" if condition.aof else "no"]
+        options += ["--maxmemory-policy", "noeviction"]
+        if condition.aof:
+            options += append_only_options()
         scheme, query = "redis", ""
         if condition.tls:
             key, certificate = _certificate(folder)
