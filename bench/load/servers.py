@@ -115,7 +115,9 @@ def redis_program(folder: Path) -> tuple[str, bool]:
 def append_only_options() -> list[str]:
     """How the farm's own Redis keeps its append-only file, as options of the command line."""
     settings = (line.split() for line in CONFIGURATION.read_text().splitlines() if line and not line.startswith("#"))
-    kept = [(name, value) for name, value, *_ in settings if name.startswith(("append", "aof-", "auto-aof-", "no-append"))]
+    kept = [
+        (name, value) for name, value, *_ in settings if name.startswith(("append", "aof-", "auto-aof-", "no-append"))
+    ]
     if ("appendonly", "yes") not in kept:
         raise RuntimeError(f"{CONFIGURATION}: does not say 'appendonly yes': what it keeps cannot be measured")
     return [word for name, value in kept for word in (f"--{name}", value)]
