@@ -1,11 +1,16 @@
 """The additive synthesizer: pitches and partial amplitudes per frame -> audio, as matrix products of grains.
 
-Numpy only; no network, no noise, no room. Its conventions are those of `ddsp.core.harmonic_synthesis` with cosines: amplitudes
-are interpolated with overlapping Hann windows, frequencies linearly, and the first sample already has one sample's phase.
+NumPy and one compiled loop; no network, no noise, no room. Its conventions are those of `ddsp.core.harmonic_synthesis` with
+cosines: amplitudes are interpolated with overlapping Hann windows, frequencies linearly, and the first sample already has one
+sample's phase.
 
 While a voice keeps its pitch, frame n adds A_n cos(phi_n + w u) under a window over |u| < hop. As cos(phi + w u) is
 cos(phi) cos(w u) - sin(phi) sin(w u), all frames of a run are two products with the pitch's basis (`PartialTables.basis`), and
 their difference and sum are the halves after and before the frame. Hops in which a voice changes pitch are evaluated directly.
+
+Phases are turned on from frame to frame by a rotation (`turn`), in double precision and from the run's exact phase: a run is a
+chunk at most, so the error stays at some 1e-13. Three times as fast as cosines and sines of all phases, whose arrays leave the
+cache.
 """
 
 from __future__ import annotations
@@ -15,7 +20,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from pianofarm_worker.synth.partials import SHORT_TURN, TURN, PartialTables, Turns
+from pianofarm_worker.synth.compiled import compiled
+from pianofarm_worker.synth.partials import TURN, PartialTables, Turns
 
 
 class Additive:
@@ -113,24 +119,47 @@ class Additive:
         """Later and earlier halves of the grains of a run, each [n_frames, hop] float32; None for silence."""
         tables = self._tables
         n_frames, n = len(amplitudes), tables.n_audible[pitch]
-        amplitudes = amplitudes[:, :n]
-        if not (n and (amplitudes[:, 0].any() or amplitudes.any())):
+        if not (n and (amplitudes[:, 0].any() or amplitudes[:, :n].any())):
             return None
-        # From the chunk's exact phase on, 32 bits of a turn are enough: they are wrong by 2^-33 turns a frame at most.
-        first = phase[:, :n] + tables.half_step[pitch, :, :n] * np.uint64(2)
-        frame = np.arange(n_before, n_before + n_frames, dtype=np.uint32)
-        turns = np.multiply.outer(frame, tables.short_step[pitch, :, :n].reshape(-1))
-        turns += (first >> np.uint64(32)).astype(np.uint32).reshape(-1)
-        angle = turns.view(np.int32).astype(np.float32)  # signed: -1/2..1/2 turn
-        angle *= np.float32(2 * np.pi / SHORT_TURN)
-        waves = np.empty((2, *angle.shape), np.float32)
-        np.cos(angle, out=waves[0])
-        np.sin(angle, out=waves[1])
-        waves *= np.concatenate([amplitudes] * tables.n_strings, axis=1)
-        even, odd = np.matmul(waves, tables.basis(pitch))
+        phase = phase[:, :n] + tables.half_step[pitch, :, :n] * np.uint64(2)
+        phase += tables.hop_step[pitch, :, :n] * np.uint64(n_before)
+        angle = phase.view(np.int64) * (2 * np.pi / TURN)  # signed: -1/2..1/2 turn
+        waves = np.empty((2, n_frames, tables.n_strings, n), np.float32)
+        turn(np.ascontiguousarray(amplitudes), np.cos(angle), np.sin(angle), tables.rotation(pitch), waves)
+        even, odd = np.matmul(waves.reshape(2, n_frames, -1), tables.basis(pitch))
         later = even - odd
         even += odd
         return later, even
+
+
+@compiled
+def turn(
+    amplitudes: NDArray[np.float32],
+    cosine: NDArray[np.float64],
+    sine: NDArray[np.float64],
+    rotation: NDArray[np.float64],
+    waves: NDArray[np.float32],
+) -> None:
+    """Cosines and sines of partials at each frame, times their amplitudes.
+
+    Args:
+        amplitudes: [n_frames, >= n], of the partials; all strings have the same.
+        cosine: [n_strings, n], of the phases at the first frame; left at those after the last.
+        sine: likewise.
+        rotation: [2, n_strings, n], cosine and sine of what a frame advances.
+        waves: [2, n_frames, n_strings, n], cosines and sines, written.
+    """
+    n = waves.shape[3]
+    for string in range(len(cosine)):
+        c, s, turned_c, turned_s = cosine[string], sine[string], rotation[0, string], rotation[1, string]
+        for frame in range(len(amplitudes)):
+            loud, even, odd = amplitudes[frame], waves[0, frame, string], waves[1, frame, string]
+            for k in range(n):
+                now_c, now_s = c[k], s[k]
+                even[k] = np.float32(now_c) * loud[k]
+                odd[k] = np.float32(now_s) * loud[k]
+                c[k] = now_c * turned_c[k] - now_s * turned_s[k]
+                s[k] = now_s * turned_c[k] + now_c * turned_s[k]
 
 
 def glide_step(tables: PartialTables, pitch_from: int, pitch_to: int) -> Turns:

@@ -10,9 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 Turns = NDArray[np.uint64]
 TURN = 2.0**64
 
-#: A turn in 32 bits, for phases that are advanced by some hundred frames only.
-SHORT_TURN = 2.0**32
-
 
 class PartialTables:
     """What the additive stage needs to know of one piano: each pitch's partials. Immutable; share it between renders.
@@ -50,8 +47,6 @@ class PartialTables:
         self.half_step: Turns = np.rint(np.mod(self.turns / 2, 1.0) * TURN).astype(np.uint64)
         #: [128, n_strings, n_partials], what a hop of constant frequency advances.
         self.hop_step: Turns = self.half_step * np.uint64(2 * hop)
-        #: The same in 32 bits.
-        self.short_step = np.rint(self.hop_step / TURN * SHORT_TURN).astype(np.int64).astype(np.uint32)
         self._audible = self.turns < 0.5
         #: [128], partials of a pitch below half the sample rate on any string: the others never sound.
         self.n_audible: list[int] = self._audible.any(axis=1).sum(axis=1).tolist()
@@ -67,6 +62,7 @@ class PartialTables:
         #: [2, hop]: (frequency at the start, change) times this is the frequency in a glide.
         self.glide_frequency = np.stack((np.ones(hop), part))
         self._bases: dict[int, NDArray[np.float32]] = {}
+        self._rotations: dict[int, NDArray[np.float64]] = {}
 
     def basis(self, pitch: int) -> NDArray[np.float32]:
         """Even and odd part of a pitch's grain, [2, n_strings * n_audible, hop], from the frame's own sample outwards.
@@ -80,3 +76,10 @@ class PartialTables:
             even, odd = np.cos(angle) * window, np.sin(angle) * window
             self._bases[pitch] = np.stack((even, odd)).reshape(2, -1, self.hop).astype(np.float32)
         return self._bases[pitch]
+
+    def rotation(self, pitch: int) -> NDArray[np.float64]:
+        """Cosine and sine of what the audible partials of a pitch advance in a hop, [2, n_strings, n_audible]."""
+        if pitch not in self._rotations:
+            angle = self.hop_step[pitch, :, : self.n_audible[pitch]] * (2 * np.pi / TURN)
+            self._rotations[pitch] = np.stack((np.cos(angle), np.sin(angle)))
+        return self._rotations[pitch]
