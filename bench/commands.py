@@ -64,6 +64,7 @@ def render(
     return {
         "process_s": spread(took_s),
         "audio_s": reports[-1]["audio_s"],
+        "import_s": spread([report["import_s"] for report in reports]),
         "load_s": spread([report["load_s"] for report in reports]),
         "render_s": spread([report["render_s"] for report in reports]),
         "peak_rss_mb": max(report["peak_rss_mb"] for report in reports),

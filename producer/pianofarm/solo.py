@@ -38,7 +38,8 @@ class Report:
 
     output: Path
     audio_s: float
-    load_s: float  #: array library, model and its first compilation as far as loading does it
+    import_s: float  #: the model's engine and array library
+    load_s: float  #: model, and its first compilation as far as loading does it
     render_s: float
     notes: int
     dropped_notes: int  #: the model had no voice for them
@@ -93,9 +94,11 @@ def render_file(request: Request, settings: Settings, progress: Callable[[float]
 
     from pianofarm_worker.audio import encode, trimmed
     from pianofarm_worker.quality import check
-    from pianofarm_worker.synth.piano import load
+    from pianofarm_worker.synth.piano import import_engine, load
 
     began = time.perf_counter()
+    import_engine(model, backend=backend)
+    imported = time.perf_counter()
     piano = load(
         model,
         backend=backend,
@@ -116,7 +119,8 @@ def render_file(request: Request, settings: Settings, progress: Callable[[float]
     return Report(
         output=request.output,
         audio_s=audio.audio_s,
-        load_s=loaded - began,
+        import_s=imported - began,
+        load_s=loaded - imported,
         render_s=rendered - loaded,
         notes=rendering.notes,
         dropped_notes=rendering.dropped_notes,

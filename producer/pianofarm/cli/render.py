@@ -73,7 +73,7 @@ def render(
     print(report.output)
     say(
         f"{duration_text(report.audio_s)} of audio in {report.render_s:.1f} s ({report.real_time_factor:.1f} times real time, "
-        f"model loaded in {report.load_s:.1f} s), {report.notes} notes, {report.dropped_notes} dropped"
+        f"model loaded in {report.import_s + report.load_s:.1f} s), {report.notes} notes, {report.dropped_notes} dropped"
     )
     if report.percussion_notes:
         say(f"{report.percussion_notes} notes on the percussion channel were left out")

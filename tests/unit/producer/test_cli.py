@@ -172,7 +172,16 @@ def test_render_writes_audio_and_its_dry_sound_and_tells_a_script_about_it(capsy
     assert (rate_hz, samples.ndim) == (8000, 1)
     assert abs(samples).max() == pytest.approx(10 ** (-6 / 20), abs=1e-3)
     assert report["audio_s"] == pytest.approx(len(samples) / 8000)
-    assert {"load_s", "render_s", "real_time_factor", "peak_rss_mb", "notes", "dropped_notes", "sha256"} <= set(report)
+    assert {
+        "import_s",
+        "load_s",
+        "render_s",
+        "real_time_factor",
+        "peak_rss_mb",
+        "notes",
+        "dropped_notes",
+        "sha256",
+    } <= set(report)
     assert report["notes"] == 1
     assert soundfile.info("dry.wav").samplerate == 8000
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,22 +124,35 @@ def load(
     Raises:
         BadModel: the weights do not fit the architecture, or the architecture is unknown.
     """
+    import_engine(info, backend=backend)
     multiply_on_one_thread()
     if info.architecture == "house":
         from pianofarm_worker.synth.house.piano import HousePiano
 
         return HousePiano(info)
-    if info.architecture in ("dafx22", "maestro-v2", "enstdkcl"):
+    from pianofarm_worker.synth.published.piano import PublishedPiano
+
+    return PublishedPiano(info, n_threads=n_threads, batch_size=batch_size, precision=precision)
+
+
+def import_engine(info: ModelInfo, *, backend: str = "tensorflow") -> None:
+    """Import what `load` needs for a model: its engine and array library. Most of a process' first second; `load` does it too.
+
+    Raises:
+        BadModel: the architecture is unknown.
+    """
+    if info.architecture == "house":
+        import_module("pianofarm_worker.synth.house.piano")
+    elif info.architecture in ("dafx22", "maestro-v2", "enstdkcl"):
         from pianofarm_worker.synth.backend import choose
 
         # One thread in the library: a step of the network is too small to share, and trying costs half as much again.
         choose(backend, n_threads=1)
-        from pianofarm_worker.synth.published.piano import PublishedPiano
-
-        return PublishedPiano(info, n_threads=n_threads, batch_size=batch_size, precision=precision)
-    raise BadModel(
-        f"{info.path}: unknown architecture {info.architecture!r} (known: house, dafx22, maestro-v2, enstdkcl)"
-    )
+        import_module("pianofarm_worker.synth.published.piano")
+    else:
+        raise BadModel(
+            f"{info.path}: unknown architecture {info.architecture!r} (known: house, dafx22, maestro-v2, enstdkcl)"
+        )
 
 
 def multiply_on_one_thread() -> None:
