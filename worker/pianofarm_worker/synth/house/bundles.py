@@ -225,7 +225,7 @@ def _lay(
     n_frames, n, length = to_amplitude.shape[3] // n_channels, end - first, amplitude.shape[3] - 1
     kept, openness = kept[first:end], openness[first:end]
     lost_db = np.float32(-20 * math.log10(kept[0] + 1e-9)) if kept[0] < 1 else np.float32(0)
-    n_heard = n_audible(later_db, own // length, silence_db, lost_db)
+    levels_db = later_db[own // length]
     weight = kept.copy()
     is_answered = False
     for i in range(n):
@@ -233,8 +233,9 @@ def _lay(
     low = 0
     for bundle in range(len(shapes)):
         shape, to_shape, place = shapes[bundle], to_shapes[bundle], n_laid[bundle]
-        high = min(low + shape.shape[1], n_heard)
-        for k in range(low, high):
+        for k in range(low, min(low + shape.shape[1], len(silence_db))):
+            if levels_db[k] <= silence_db[k] + lost_db:
+                continue
             before, after = turn[0, k], turn[1, k]
             real_row, imaginary_row = to_amplitude[bundle, 0, place], to_amplitude[bundle, 1, place]
             if n < n_frames:

@@ -58,7 +58,7 @@ def turns(before, after, n):
     return np.repeat(np.array([[before], [after]], np.complex64), n, axis=1)
 
 
-def add(bundles, shapes, amplitude, first, kept=None, openness=None, answer=None, own=5):
+def add(bundles, shapes, amplitude, first, kept=None, openness=None, answer=None, own=5, levels_db=LOUD):
     """Add amplitudes [n_channels, n_heard, n_frames] at frames from `first` on."""
     n, n_frames = amplitude.shape[1:]
     even = np.ones(N_HOPS + 1, np.float32)
@@ -71,7 +71,7 @@ def add(bundles, shapes, amplitude, first, kept=None, openness=None, answer=None
         shapes,
         as_table(amplitude, own, 25),
         turns(1, 0, n),
-        LOUD,
+        levels_db,
         np.zeros(n, np.float32),
         weight,
         own,
@@ -129,6 +129,19 @@ def test_what_damping_leaves_and_the_other_strings_answer_weigh_the_frames():
     answered = np.stack([np.interp(at, range(4), column) for column in answer.T])
     weight = kept[2:12] * (1 + answered * openness[2:12])
     expected = alone(basis, amplitude * weight, first, 10)
+    assert np.abs(bundles.play()[0] - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_a_partial_that_is_not_heard_is_left_out_between_others_that_are():
+    basis, shapes = key(150.0, 40)
+    amplitude = amplitudes(40, 10, 0)
+    levels_db = LOUD.copy()
+    levels_db[0, [3, 25]] = -1.0
+    bundles = Bundles(2, N_HOPS, RATE_HZ, HOP)
+    add(bundles, shapes, amplitude, 2, levels_db=levels_db)
+
+    amplitude[:, [3, 25]] = 0
+    expected = alone(basis, amplitude, 2, 10)
     assert np.abs(bundles.play()[0] - expected).max() < 1e-5 * np.abs(expected).max()
 
 
