@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from pianofarm_worker.synth.compiled import compiled
 from pianofarm_worker.synth.house.bundles import Weight, n_audible
+from pianofarm_worker.synth.house.key_table import KeyTable
 from pianofarm_worker.synth.house.layout import RISE_HOPS
-from pianofarm_worker.synth.house.tables import KeyTable
 from pianofarm_worker.synth.house.voices import Voice
 
 Float32Array = NDArray[np.float32]
@@ -76,7 +76,7 @@ def _weigh(
     Args:
         to: [2, n_channels * n_frames, n], real and imaginary parts; overwritten.
         n_channels: of the sound.
-        amplitude: of the note's key, from `tables.in_strides`; an attack lies in the first stride.
+        amplitude: of the note's key, from `key_table.in_strides`; an attack lies in the first stride.
         gain: [n or more].
         turn: [2, n or more], what the clock's frame takes of the note's own one before it and of the one after; gain is in it.
         last: the own one before it.

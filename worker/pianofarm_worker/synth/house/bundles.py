@@ -120,7 +120,7 @@ class Bundles:
 
         Args:
             shapes: of its key, from `coordinates`.
-            amplitude: [n_strides, n_channels or more, n_partials, stride + 1], phases advanced; see `tables.in_strides`.
+            amplitude: [n_strides, n_channels or more, n_partials, stride + 1], phases advanced; see `key_table.in_strides`.
             turn: [2, n_partials], what a frame takes of the note's own frame before it and of the one after.
             later_db: [n_strides, n_partials], loudest levels from a stride on.
             silence_db: [n_partials], levels that are just not heard.

@@ -50,7 +50,7 @@ def add_slow(
 
     Args:
         to: [n_slow, n_channels, n_bands], full scale^2 per Hz.
-        noise: [SLOW, n_frames / SLOW, n_channels or more, n_bands], see `tables.KeyTable`.
+        noise: [SLOW, n_frames / SLOW, n_channels or more, n_bands], see `key_table.KeyTable`.
         since: frames of noise from the note's first one to the first slow one.
         low: the note is heard in slow frames that do not come before this frame of noise, counted from the first slow one,
         high: and come before this one.

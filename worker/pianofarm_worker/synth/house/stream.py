@@ -18,14 +18,14 @@ from pianofarm_worker.synth.events import (
     NoteOn,
 )
 from pianofarm_worker.synth.house import dampers
-from pianofarm_worker.synth.house.layout import SLOW
+from pianofarm_worker.synth.house.key_table import SILENCE_DB, STRIDE, KeyTable, between, out_of_phases, out_of_strides
 from pianofarm_worker.synth.house.live_pedals import LivePedals, LiveString
 from pianofarm_worker.synth.house.noise_bus import NoiseBus
 from pianofarm_worker.synth.house.resonance import WASH_DAMPER_RATE, WASH_DB
 from pianofarm_worker.synth.house.score import HIGHEST_PITCH, LOWEST_PITCH
 from pianofarm_worker.synth.house.slow_noise import NOISE_FRAMES
 from pianofarm_worker.synth.house.strikes import NEPER_DB
-from pianofarm_worker.synth.house.tables import SILENCE_DB, STRIDE, KeyTable, KeyTables, between, out_of_strides
+from pianofarm_worker.synth.house.tables import KeyTables
 from pianofarm_worker.synth.live_room import LiveRoom
 from pianofarm_worker.synth.stream import Stream
 
@@ -259,7 +259,7 @@ class HouseStream(Stream):
         if power[-1] < 1e-4 * voice.wash:
             voice.next_wash = voice.n_wash
         frame = np.arange(low, high)
-        bus.add(first_frame + low, self._tables.wash[frame % SLOW, frame // SLOW], part=power.astype(np.float32))
+        bus.add(first_frame + low, out_of_phases(self._tables.wash, frame), part=power.astype(np.float32))
 
     def _choose_partials(self, voice: _Voice) -> None:
         """Those of a voice that are still heard; the engine asks as often."""
@@ -288,7 +288,7 @@ class HouseStream(Stream):
             if taken > 0:
                 kept_power[row] = math.exp(-2 * taken)
         frame = np.arange(low, high)
-        bus.add(first_frame + low, voice.table.noise[frame % SLOW, frame // SLOW], voice.noise_gain, kept_power)
+        bus.add(first_frame + low, out_of_phases(voice.table.noise, frame), voice.noise_gain, kept_power)
 
 
 def _is_over(voice: _Voice) -> bool:

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from pianofarm_worker.synth.compiled import compiled
 from pianofarm_worker.synth.house.attack import taken_over
 from pianofarm_worker.synth.house.dampers import una_corda_gain
+from pianofarm_worker.synth.house.key_table import SILENCE_DB
 from pianofarm_worker.synth.house.noise_bus import NoiseBus
 from pianofarm_worker.synth.house.resonance import WASH_DB
 from pianofarm_worker.synth.house.score import Score
 from pianofarm_worker.synth.house.slow_noise import slow_from
-from pianofarm_worker.synth.house.tables import SILENCE_DB, KeyTables
+from pianofarm_worker.synth.house.tables import KeyTables
 from pianofarm_worker.synth.house.voices import Voice
 
 Float32Array = NDArray[np.float32]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianofarm_worker.synth.house.bundles import Weight
-from pianofarm_worker.synth.house.tables import KeyTable
+from pianofarm_worker.synth.house.key_table import KeyTable
 
 Float32Array = NDArray[np.float32]
 

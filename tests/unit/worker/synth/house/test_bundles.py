@@ -42,7 +42,7 @@ def test_partials_of_any_frequency_lie_in_their_bundles_space():
 
 
 def as_table(amplitude, own, n_own):
-    """An amplitude for each frame from the note's frame `own` on, in strides of 8 (`tables.in_strides` has longer ones)."""
+    """An amplitude for each frame from the note's frame `own` on, in strides of 8 (`key_table.in_strides` has longer ones)."""
     n_channels, n_partials, n_frames = amplitude.shape
     framed = np.zeros((n_channels, n_partials, n_own), np.complex64)
     framed[:, :, own : own + n_frames] = amplitude
