@@ -62,6 +62,9 @@ class Additive:
         n_frames = pitch.shape[1]
         if not n_frames:
             return np.zeros(0, np.float32)
+        # A compiled loop is another program for arrays that may be written: backends give both kinds.
+        amplitudes = np.ascontiguousarray(amplitudes, np.float32).view()
+        amplitudes.flags.writeable = False
         # Row r is the hop that ends at frame r of this chunk; the hop after the last frame stays unfinished, in `_after`.
         later_halves = np.zeros((n_frames, self._tables.hop), np.float32)
         earlier_halves = np.zeros((n_frames, self._tables.hop), np.float32)
@@ -125,7 +128,7 @@ class Additive:
         phase += tables.hop_step[pitch, :, :n] * np.uint64(n_before)
         angle = phase.view(np.int64) * (2 * np.pi / TURN)  # signed: -1/2..1/2 turn
         waves = np.empty((2, n_frames, tables.n_strings, n), np.float32)
-        turn(np.ascontiguousarray(amplitudes), np.cos(angle), np.sin(angle), tables.rotation(pitch), waves)
+        turn(amplitudes, np.cos(angle), np.sin(angle), tables.rotation(pitch), waves)
         even, odd = np.matmul(waves.reshape(2, n_frames, -1), tables.basis(pitch))
         later = even - odd
         even += odd

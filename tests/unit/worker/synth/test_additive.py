@@ -4,7 +4,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from pianofarm_worker.synth.additive import Additive
+from pianofarm_worker.synth.additive import Additive, turn
 from pianofarm_worker.synth.partials import PartialTables
 
 HOP, RATE, N_PARTIALS = 64, 16_000, 24
@@ -155,3 +155,17 @@ def test_it_equals_the_oscillators_of_ddsp(ddsp_core):
             phase = ddsp_core.angular_cumsum(frequency * (2 * np.pi) / RATE)
             expected += tf.reduce_sum(envelope * tf.cos(phase), axis=-1).numpy()[0]
     assert relative_rms(render(tables, pitch, amplitudes), expected) < 2e-4
+
+
+def test_whatever_arrays_a_backend_gives_the_loop_is_one_program_and_gives_the_same_bytes(tables):
+    """Another layout or type would make Numba compile another one, in the middle of a render."""
+    pitch, amplitudes = performance()
+    protected = amplitudes.copy()
+    protected.flags.writeable = False
+    spread = np.zeros((*amplitudes.shape[:2], 2 * N_PARTIALS), np.float32)[..., ::2]
+    spread[:] = amplitudes
+    kinds = [amplitudes, protected, np.asfortranarray(amplitudes), amplitudes.astype(np.float64), spread]
+
+    assert len({render(tables, pitch, kind).tobytes() for kind in kinds}) == 1
+    assert amplitudes.flags.writeable
+    assert len(turn.signatures) == 1
