@@ -300,6 +300,30 @@ def test_a_render_that_kills_its_workers_is_quarantined_until_somebody_retries_i
     assert quick.quarantined() == []
 
 
+def test_a_new_render_tells_nobody_who_waited_for_one_of_its_key_that_was_forgotten(quick: Ledger, redis_url: str) -> None:
+    first = submit(quick, batch="first")
+    claim(quick, first, "victim 1")
+    sweep_until_found(quick, FULL)
+    claim(quick, first, "victim 2")
+    end = time.monotonic() + 30
+    while quick.job(first.job_id).state is not State.QUARANTINED:
+        assert time.monotonic() < end
+        quick.sweep(FULL)
+    render, waiting = (f"{{pianofarm}}:{kind}:{first.key}" for kind in ("render", "waiting"))
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        client.expire(render, 100)
+        submit(quick, batch="second")
+        assert client.pexpiretime(render) == client.pexpiretime(waiting)
+        client.delete(render)
+        third = submit(quick, batch="third")
+        assert client.hgetall(waiting) == {third.job_id: "third"}
+        assert client.ttl(waiting) == -1
+    c = claim(quick, third)
+    quick.commit(c.key, c.token, result(c.spec))
+    assert quick.job(third.job_id).state is State.DONE
+    assert (quick.batch("second").quarantined, quick.batch("second").done) == (1, 0)
+
+
 def test_the_ledger_tells_when_the_first_lease_lapses(quick: Ledger) -> None:
     assert quick.lapse_in_s() == math.inf
     first = claim(quick, submit(quick, 1))

@@ -4,6 +4,7 @@ local function adopt(q)
   if call('EXISTS', P .. 'retiring:' .. q.key) == 1 then return 0 end
   local r = load_render(q.key)
   if not r then
+    call('DEL', P .. 'waiting:' .. q.key)
     call('HSET', P .. 'render:' .. q.key, 'st', 'queued', 'at', '', 'cls', 'bulk', 'spec', q.spec, 'ams', int(q.ams), 'att', 0, 'kills', 0,
       'sub', int(NOW))
     r = load_render(q.key)

@@ -61,6 +61,8 @@ local function enter(run, key, id, name, spec, ams, place)
 
   local needs, cached, final, et, err = 0, 0, '', '', ''
   if not r then
+    -- Who waited for a render that was forgotten waits for nothing.
+    call('DEL', P .. 'waiting:' .. key)
     r = { key = key, st = 'queued', at = '', cls = run.cls, ams = tonumber(ams), wk = '' }
     call('HSET', P .. 'render:' .. key, 'st', 'queued', 'spec', spec, 'ams', ams, 'sub', now, 'cls', run.cls)
     needs = enqueue(r, run.owner, place)
@@ -69,6 +71,8 @@ local function enter(run, key, id, name, spec, ams, place)
     call('EXPIRE', P .. 'render:' .. key, A.ttl_s)
   elseif r.st == 'quarantined' then
     final, et, err = 'quarantined', 'WorkerDied', r.err
+    -- As long as those who wait for it (below): a new render must not find them.
+    call('EXPIRE', P .. 'render:' .. key, A.ttl_s)
   elseif FINAL[r.st] then
     call('DEL', P .. 'waiting:' .. key)
     restart(r)
@@ -120,7 +124,7 @@ for _, given in ipairs(A.runs) do
     local key, id, ams = ARGV[at], ARGV[at + 1], ARGV[at + 4]
     -- Within one millisecond, too, the order of submission counts.
     local place = NOW + #answers / 1000
-    local is_behind = turns_known[cls .. ':' .. owner] and call('EXISTS', P .. 'render:' .. key, P .. 'job:' .. id) == 0
+    local is_behind = turns_known[cls .. ':' .. owner] and call('EXISTS', P .. 'render:' .. key, P .. 'job:' .. id, P .. 'waiting:' .. key) == 0
     answers[#answers + 1] = (is_behind and enter_behind or enter)(run, key, id, ARGV[at + 2], ARGV[at + 3], ams, place)
     at = at + 5
   end
