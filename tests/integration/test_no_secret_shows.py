@@ -23,6 +23,7 @@ from pianofarm import Farm
 from pianofarm.cli.doctor import _findings
 from pianofarm_common.errors import BadSettings
 from pianofarm_common.ledger import new_id
+from pianofarm_common.queue import make_app
 from pianofarm_common.renders import State
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
@@ -148,6 +149,28 @@ def test_a_farm_whose_parts_have_users_of_their_own_renders_and_shows_no_secret(
     with pytest.raises(urllib.error.HTTPError, match="401") as stranger:
         urllib.request.urlopen(f"http://127.0.0.1:{scene.flower}/api/workers", timeout=60)
     stranger.value.close()
+
+
+def test_whoever_has_flowers_key_sees_workers_and_commands_none(scene: Scene) -> None:
+    app = make_app(scene.settings["flower"])
+
+    def alive() -> list[str]:
+        return [name for answer in app.control.ping(timeout=5.0, limit=1) for name in answer]
+
+    (name,) = alive()
+    for command, arguments in (
+        ("shutdown", {}),
+        ("cancel_consumer", {"queue": "standard"}),
+        ("pool_shrink", {"n": 1}),
+        ("revoke", {"task_id": "any", "terminate": True}),
+        ("hello", {"from_node": "somebody", "revoked": ["any"]}),
+    ):
+        (answer,) = app.control.broadcast(command, arguments, reply=True, timeout=5.0, limit=1)
+        assert "KeyError" in answer[name]["error"]
+    assert alive() == [name]
+    app.close()
+    with Farm(scene.settings["producer"]) as farm:
+        assert farm.submit(midi(72)).result(timeout_s=120).bytes()[:4] == b"RIFF"
 
 
 def test_no_secret_is_in_any_log(scene: Scene) -> None:

@@ -27,7 +27,7 @@ from pianofarm_common.registry import Registry
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import S3BlobStore
 from pianofarm_common.storage.s3 import prepare_s3
-from pianofarm_worker import children, deaths, task_events
+from pianofarm_worker import children, deaths, panel, task_events
 from pianofarm_worker.delivery import Delivery
 from pianofarm_worker.devices import cores, device_name
 from pianofarm_worker.metering import MeteredLedger, MeteredMaker, serve_metrics
@@ -62,6 +62,7 @@ def compose(settings: Settings, load_piano: Callable[..., Piano] | None = None) 
     """
     app = make_app(settings)
     task_events.send_together(app)
+    panel.close()
     children.install(app, _prepare)
     child, sign = _Child(), StopSign()
     make_piano = load_piano or partial(
