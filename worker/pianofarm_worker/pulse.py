@@ -58,6 +58,17 @@ class Hold:
             LeaseLost: another worker has it.
             Stopping: this process must end now.
         """
+        self.check_held()
+        if self._sign.is_due:
+            raise Stopping("this worker is being stopped")
+
+    def check_held(self) -> None:
+        """Call between steps of the upload, which a worker that is being stopped still finishes.
+
+        Raises:
+            Cancelled: nobody waits for the render any more.
+            LeaseLost: another worker has it.
+        """
         self.moved_at = time.monotonic()
         if self.cancelled:
             raise Cancelled(f"render {self.claim.key} was cancelled: nobody waits for it any more")
@@ -65,8 +76,6 @@ class Hold:
             raise LeaseLost(
                 f"the lease of render {self.claim.key} is lost: another worker has it, or it was finished meanwhile"
             )
-        if self._sign.is_due:
-            raise Stopping("this worker is being stopped")
 
 
 def end_process() -> None:

@@ -18,7 +18,7 @@ from pianofarm_common.settings import Settings
 from pianofarm_common.storage import BlobStore, audio_object, dry_object, midi_object, sidecar_object
 from pianofarm_worker import quality
 from pianofarm_worker.ahead import Ahead
-from pianofarm_worker.audio import Encoded, encode, trimmed
+from pianofarm_worker.audio import Encoded, encode, trimmed, with_room
 from pianofarm_worker.containers import MEDIA_TYPES
 from pianofarm_worker.midi_reader import MidiReader, ReaderLimits
 from pianofarm_worker.pulse import Hold
@@ -223,7 +223,9 @@ class Workshop:
         began = time.perf_counter()
         audio_key, dry_key = audio_object(spec.key, extension), None
         self._store.put(audio_key, wet.data, MEDIA_TYPES[extension])
+        # Who was cut off in the middle of this must not write over what another worker has stored meanwhile.
         if made.dry is not None:
+            hold.check_held()
             dry_key = dry_object(spec.key, extension)
             self._store.put(dry_key, made.dry.data, MEDIA_TYPES[extension])
         result = RenderResult(
@@ -246,6 +248,7 @@ class Workshop:
             worker=self._worker,
             finished_at=time.time(),
         )
+        hold.check_held()
         self._store.put(sidecar_object(spec.key), result.model_dump_json(indent=1).encode(), "application/json")
         return result
 
@@ -253,6 +256,7 @@ class Workshop:
 def _finished(ready: _Ready, rendering: Rendering, began: float) -> Made:
     """What the gates let through, as bytes. Raises QualityGateFailed, and what `hold` raises."""
     performance, options = ready.performance, ready.spec.options
+    rendering = with_room(rendering, options.room)
     quality.check(performance, rendering, options)
     rendering = _without_silent_end(performance, rendering, options)
     wet = encode(rendering.wet, rendering.sample_rate_hz, options)
