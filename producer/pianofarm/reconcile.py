@@ -84,7 +84,8 @@ def reconcile(ledger: Ledger, store: BlobStore, *, read_audio: bool = False) -> 
     Args:
         ledger: may be empty.
         store: is only read.
-        read_audio: read every audio object and compare its digest with the sidecar's, which costs the transfer of all of them.
+        read_audio: read all wet audio and compare its digest with the sidecar's, which costs the transfer of all of it. The
+            dry signal has no digest: of it only the existence is looked at.
 
     Raises:
         ServiceUnavailable: Redis or the store does not answer; what was entered stays, run it again.

@@ -5,20 +5,24 @@ import signal
 import time
 from pathlib import Path
 
-from farms import FaultyFarm
+from farms import FaultyFarm, Worker
 from network import flap
 from scenario import TIMEOUT_S, Scenario
 from services import wait_until
 
+from pianofarm_common.renders import State
+
 SEED = int(os.environ.get("PIANOFARM_FAULTS_SEED", "1"))
 
-#: Every trouble a farm may meet at a point. The first five happen to the worker itself, the others around it while it waits there.
+#: Every trouble a farm may meet at a point. Those before Redis' happen to the worker itself, the others around it while it waits there.
 TROUBLES = (
     "kill",
     "kill worker",
     "stop",
+    "stop, render cancelled",
     "memory",
     "partition",
+    "partition, render cancelled",
     "redis restart",
     "redis gone",
     "redis frozen",
@@ -51,6 +55,9 @@ NETWORK_TROUBLES = (
     "every line flaps",
 )
 
+#: Added to a trouble that takes a worker away for a while: the render in its hand is cancelled meanwhile.
+CANCELLED = ", render cancelled"
+
 #: How far clocks jump; a lease is two seconds here.
 JUMP_S = 3600
 
@@ -62,7 +69,8 @@ def play(farm: FaultyFarm, point: str, trouble: str, *, outage_s: float) -> list
         outage_s: how long outages last; longer than a lease.
     """
     farm.ready()
-    action = trouble if trouble in ("kill", "kill worker", "stop", "memory") else "wait"
+    action = trouble.removesuffix(CANCELLED)
+    action = action if action in ("kill", "kill worker", "stop", "memory") else "wait"
     with farm.scenario() as scenario:
         scenario.faults.arm(point, action)
         scenario.submit()
@@ -74,10 +82,12 @@ def play(farm: FaultyFarm, point: str, trouble: str, *, outage_s: float) -> list
             scenario.submit()
             scenario.submit(cancel=True)
         if action == "stop":
-            _past_the_lease(scenario, point)
+            _while_it_is_away(scenario, point, trouble)
             os.kill(pid, signal.SIGCONT)
         elif action == "wait":
             _trouble_around(scenario, point, trouble, pid, outage_s)
+        if trouble.endswith(CANCELLED):
+            _is_refused(scenario, point, farm.worker_of(pid))
         problems = scenario.finish()
         if trouble not in ("kill worker", "sweeper killed", "redis clock back, worker killed"):
             assert all(worker.process.alive for worker in farm.workers), "workers outlive what happens around them"
@@ -87,6 +97,30 @@ def play(farm: FaultyFarm, point: str, trouble: str, *, outage_s: float) -> list
         assert farm.storage_proxy.left == 0 or point in ("stored", "committed")
         assert scenario.happened("fault", point=point, action=action) == 1
         return problems
+
+
+def _while_it_is_away(scenario: Scenario, point: str, trouble: str) -> None:
+    """Wait until somebody else took over, or until nobody wants what the worker has in hand and its lease would be over as well."""
+    if not trouble.endswith(CANCELLED):
+        _past_the_lease(scenario, point)
+        return
+    state = scenario.cancel(scenario.jobs[0])
+    assert state is (State.DONE if point == "committed" else State.CANCELLED), state
+    time.sleep(1.5 * scenario.farm.settings.lease_s)
+
+
+def _is_refused(scenario: Scenario, point: str, worker: Worker) -> None:
+    """The worker that was away drops the render that was cancelled meanwhile; what it has committed before stays."""
+    if point == "committed":
+        return
+    key = scenario.jobs[0].key
+
+    def dropped() -> bool:
+        return any("render dropped" in line and key in line for line in worker.process.output().splitlines())
+
+    wait_until(dropped, f"{worker.name} drops the cancelled render", TIMEOUT_S, worker.process)
+    if point == "stored":  # nothing is left to ask but whether the commit counts
+        assert any(scenario.happened("committed", key=key, outcome=name) for name in ("Cancelled", "LeaseLost"))
 
 
 def _past_the_lease(scenario: Scenario, point: str) -> None:
@@ -102,10 +136,10 @@ def _trouble_around(scenario: Scenario, point: str, trouble: str, pid: int, outa
     worker = farm.worker_of(pid)
     random = farm.random
     match trouble:
-        case "partition":
+        case "partition" | "partition, render cancelled":
             worker.proxy.cut()
             faults.let_go(point)
-            _past_the_lease(scenario, point)
+            _while_it_is_away(scenario, point, trouble)
             worker.proxy.heal()
         case "redis restart":
             farm.restart_redis()
@@ -176,6 +210,19 @@ def stale_commit(farm: FaultyFarm, timeout_s: float = TIMEOUT_S) -> list[str]:
         wait_until(lambda: scenario.happened("committed", key=job.key) == 1, "the sleeper commits", TIMEOUT_S)
         scenario.faults.let_go("claimed")
         wait_until(lambda: scenario.happened("committed", key=job.key) == 2, "the other commits", TIMEOUT_S)
+        return scenario.finish(timeout_s)
+
+
+def late_commit(farm: FaultyFarm, timeout_s: float = TIMEOUT_S) -> list[str]:
+    """A worker sleeps with everything stored; its render is cancelled meanwhile, and it commits."""
+    farm.ready()
+    with farm.scenario() as scenario:
+        scenario.faults.arm("stored", "stop")
+        job = scenario.submit()
+        sleeper = scenario.taken("stored")
+        scenario.cancel(job)
+        os.kill(sleeper, signal.SIGCONT)
+        wait_until(lambda: scenario.happened("committed", key=job.key) == 1, "the sleeper commits", TIMEOUT_S)
         return scenario.finish(timeout_s)
 
 

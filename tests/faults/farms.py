@@ -14,7 +14,7 @@ from pathlib import Path
 import redis
 from clock import Clock
 from farm import environment, make_model
-from faulty_farm import MUTATION, Faults
+from faulty_farm import MUTATIONS, Faults
 from history import History, read
 from network import Cable, Host, Network
 from proxy import Proxy
@@ -236,9 +236,10 @@ class FaultyFarm:
     # -- scenarios ------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def without_fencing(self) -> Iterator[None]:
-        """Workers commit with any token meanwhile."""
-        mark = self.folder / MUTATION
+    def mutated(self, name: str) -> Iterator[None]:
+        """Workers commit by this mutation meanwhile."""
+        assert name in MUTATIONS, name
+        mark = self.folder / name
         mark.touch()
         yield
         mark.unlink()

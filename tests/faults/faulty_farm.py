@@ -33,8 +33,11 @@ from pianofarm_worker.metering import MeteredLedger
 
 POINTS = ("claimed", "rendering", "rendered", "uploading", "stored", "committed")
 
-#: While the file of this name is there, fencing is not.
-MUTATION = "without-fencing"
+#: Mutations of the commit. While the file of this name is there, its condition is that of the right side.
+MUTATIONS = {
+    "without-fencing": "if r and leased(r) then",
+    "without-cancellation": "if r and (leased(r) and r.tok == token or r.last == token and r.st == 'cancelled') then",
+}
 
 #: Longest wait for the test's `go`; it only ends workers of a test that failed.
 PATIENCE_S = 120.0
@@ -132,13 +135,13 @@ ACTIONS: dict[str, Callable[[Path], None]] = {
 }
 
 
-def unfenced(ledger: MeteredLedger) -> Script:
-    """The mutation: a commit that any token may make."""
+def mutated(ledger: MeteredLedger, condition: str) -> Script:
+    """A commit that asks for less than it should."""
     script = ledger._scripts._scripts["commit"]
     text = script.script.decode() if isinstance(script.script, bytes) else script.script
-    fenced = "if r and leased(r) and r.tok == token then"
-    assert text.count(fenced) == 1
-    return ledger._redis.register_script(text.replace(fenced, "if r and leased(r) then"))
+    whole = "if r and leased(r) and r.tok == token then"
+    assert text.count(whole) == 1
+    return ledger._redis.register_script(text.replace(whole, condition))
 
 
 def watched(faults: Faults) -> type[MeteredLedger]:
@@ -158,9 +161,10 @@ def watched(faults: Faults) -> type[MeteredLedger]:
             for key, token, _ in made:
                 faults.reach("stored", key)
                 note("committing", key=key, token=token)
-            fenced = self._scripts._scripts["commit"]
-            if (faults.folder.parent / MUTATION).exists():
-                self._scripts._scripts["commit"] = unfenced(self)
+            whole = self._scripts._scripts["commit"]
+            for name, condition in MUTATIONS.items():
+                if (faults.folder.parent / name).exists():
+                    self._scripts._scripts["commit"] = mutated(self, condition)
             try:
                 problems = super().commit_many(made)
             except Exception as error:
@@ -168,7 +172,7 @@ def watched(faults: Faults) -> type[MeteredLedger]:
                     note("committed", key=key, token=token, outcome=type(error).__name__)
                 raise
             finally:
-                self._scripts._scripts["commit"] = fenced
+                self._scripts._scripts["commit"] = whole
             for (key, token, _), problem in zip(made, problems, strict=True):
                 note("committed", key=key, token=token, outcome=type(problem).__name__ if problem else "ok")
                 if problem is None:

@@ -45,9 +45,14 @@ class Scenario:
         self.jobs.append(performance)
         self.faults.history.note("submitted", job=performance.id, key=performance.key)
         if cancel:
-            before = self.ledger.cancel_job(performance.id)
-            self.faults.history.note("cancelled", job=performance.id, before=str(before))
+            self.cancel(performance)
         return performance
+
+    def cancel(self, job: Job) -> State:
+        """Nobody wants it any more; returns its state, which is not `cancelled` where that came too late."""
+        state = self.ledger.cancel_job(job.id)
+        self.faults.history.note("cancelled", job=job.id, before=str(state))
+        return state
 
     def history(self) -> list[dict]:
         return [entry for entry in read(self.farm.folder / "history") if entry["at_ns"] >= self.since_ns]

@@ -67,6 +67,14 @@ def test_a_commit_after_everybody_cancelled_is_found() -> None:
     assert "uncancelled" in found(history(*late, state="cancelled"))
 
 
+def test_a_commit_after_the_only_job_was_cancelled_is_found_though_the_job_stays_cancelled() -> None:
+    waited = {"kind": "cancelled", "job": "j", "before": "", "at_ns": 1}
+    late = [entry | {"at_ns": entry["at_ns"] + 2} for entry in history(state="cancelled")]
+    refused = [entry | ({"outcome": "Cancelled"} if entry["kind"] == "committed" else {}) for entry in late]
+    assert found([waited, *late]) == ["uncancelled"]
+    assert found([waited, *refused]) == []
+
+
 def test_a_cancellation_that_came_too_late_is_none() -> None:
     assert found(history(("cancelled", {"job": "j", "before": "done"}))) == []
 

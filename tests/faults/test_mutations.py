@@ -1,6 +1,6 @@
-"""The checker bites: a farm without its fencing, and one without its sweeper, are found out; the whole farm is not."""
+"""The checker bites: a farm without its fencing, and one without its sweeper, and one whose commits ask for no cancellation, are found out; the whole farm is not."""
 
-from campaign import dead_worker, stale_commit
+from campaign import dead_worker, late_commit, stale_commit
 from farms import FaultyFarm
 
 
@@ -9,9 +9,19 @@ def test_a_worker_that_slept_over_its_lease_cannot_commit(farm: FaultyFarm) -> N
 
 
 def test_without_fencing_it_can_and_the_checker_finds_out(farm: FaultyFarm) -> None:
-    with farm.without_fencing():
+    with farm.mutated("without-fencing"):
         problems = stale_commit(farm)
     assert "stale" in {problem.split(":")[0] for problem in problems}
+
+
+def test_a_worker_that_slept_over_a_cancellation_cannot_commit(farm: FaultyFarm) -> None:
+    assert late_commit(farm) == []
+
+
+def test_where_a_commit_asks_for_no_cancellation_it_can_and_the_checker_finds_out(farm: FaultyFarm) -> None:
+    with farm.mutated("without-cancellation"):
+        problems = late_commit(farm)
+    assert [problem.split(":")[0] for problem in problems] == ["uncancelled"]
 
 
 def test_without_a_sweeper_the_render_of_a_dead_worker_is_lost_and_the_checker_finds_out(farm: FaultyFarm) -> None:

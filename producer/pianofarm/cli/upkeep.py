@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 def reconcile(
     again: Annotated[bool, typer.Option("--render", help="Make damaged renders again.")] = False,
     read_audio: Annotated[
-        bool, typer.Option("--read-audio", help="Read all audio and compare its digests; costs the transfer.")
+        bool, typer.Option("--read-audio", help="Read all wet audio and compare its digests; costs the transfer.")
     ] = False,
     json: shared.Json = False,
 ) -> None:
