@@ -24,6 +24,7 @@ from pianofarm_training.card import with_measurements
 from pianofarm_training.data import DEFAULT_DATA_DIR
 from pianofarm_training.evaluation import figures, instruments, page
 from pianofarm_training.evaluation.listening import Ears
+from pianofarm_training.evaluation.musts import Must, of_quality, of_speed
 from pianofarm_training.evaluation.partial_levels import level_errors
 from pianofarm_training.samples import salamander
 from pianofarm_training.train import HELD_OUT_LAYERS
@@ -33,6 +34,9 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 RESULTS = _REPOSITORY / "training" / "results" / "quality.json"
 BENCH = _REPOSITORY / "bench" / "results" / "full.json"
 PAGE = _REPOSITORY / "docs" / "quality.md"
+
+#: The picture of `evaluation.picture`, seen from the packaged model's folder.
+CARD_PICTURE = "../../../../docs/pictures/house-and-recording.png"
 
 #: Where in the data folder sounds and figures are kept.
 WORK_DIR = "evaluation"
@@ -131,8 +135,54 @@ def rounded(value: Any) -> Any:
     return [rounded(part) for part in value] if isinstance(value, list | tuple) else value
 
 
+def written(saved: dict[str, Any], model: Path, *, packaged: bool) -> tuple[str, list[Must]]:
+    """A model's card with its measurements, and the promises that these break.
+
+    Args:
+        saved: the figures.
+        model: its folder.
+        packaged: whether it is the model whose speed `make bench` measures and of which there is a picture.
+    """
+    bench = json.loads(BENCH.read_text()) if packaged and BENCH.is_file() else None
+    card = page.card(saved, bench, CARD_PICTURE if packaged else None)
+    card = with_measurements((model / CARD_FILE).read_text(), card)
+    promises = of_quality(saved) + ([] if bench is None else of_speed(bench))
+    return card, [must for must in promises if must.held is False]
+
+
+def rewrite(model: Path) -> list[Must]:
+    """The page and the packaged model's card from the figures that are saved, those of `make bench` among them.
+
+    Args:
+        model: folder of the packaged model.
+
+    Returns:
+        The promises that the figures break.
+
+    Raises:
+        BadModel: the figures are another model's.
+    """
+    saved, info = json.loads(RESULTS.read_text()), read_model(model)
+    if saved["digest"] != info.digest:
+        raise BadModel(f"{RESULTS} is of digest {saved['digest'][:16]}, {model} is {info.digest[:16]}: make evaluate")
+    PAGE.write_text(page.fill(PAGE.read_text(), saved))
+    card, missed = written(saved, model, packaged=True)
+    (model / CARD_FILE).write_text(card)
+    return missed
+
+
+def _verdict(missed: list[Must]) -> int:
+    for must in missed:
+        print(f"MISSED: {must.what}: {must.figure:.4g} {must.unit}, bound {must.bound:g}", file=sys.stderr)
+    return 1 if missed else 0
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Measure a model; of the packaged one, write the figures into the repository and into its card."""
+    """Measure a model; of the packaged one, write the figures into the repository and into its card.
+
+    Returns:
+        1 where a promise is broken, else 0; all is written either way.
+    """
     parser = argparse.ArgumentParser(prog="python -m pianofarm_training.evaluate", description=__doc__)
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA_DIR, help="folder of the recordings (default: data/)")
     parser.add_argument(
@@ -140,23 +190,28 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="instruments measured at a time")
     parser.add_argument("--print-only", action="store_true", help="write no page, no card")
+    parser.add_argument(
+        "--rewrite", action="store_true", help="measure nothing: page and packaged card from the saved figures"
+    )
     parser.add_argument("--no-peers", action="store_true", help="without dafx22 and FluidSynth")
     parser.add_argument("--no-listening", action="store_true", help="without ViSQOL, Zimtohrli and Transkun")
     chosen = parser.parse_args(arguments)
+    packaged = chosen.model.resolve() == (PACKAGED_DIR / DEFAULT_MODEL).resolve()
+    if chosen.rewrite:
+        if not packaged:
+            parser.error("--rewrite is for the packaged model: figures of others are not saved")
+        return _verdict(rewrite(chosen.model))
     peers, listening = not chosen.no_peers, not chosen.no_listening
     saved = rounded(evaluate(chosen.data, chosen.model, chosen.processes, peers=peers, listening=listening))
     print("\n\n".join(f"## {name}\n\n{make(saved)}" for name, make in page.TABLES.items()))
-    if chosen.print_only:
-        return 0
-    packaged = chosen.model.resolve() == (PACKAGED_DIR / DEFAULT_MODEL).resolve()
-    if packaged:
+    if packaged and not chosen.print_only:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(saved, indent=1) + "\n")
-        PAGE.write_text(page.fill(PAGE.read_text(), saved))
-    card = chosen.model / CARD_FILE
-    bench = json.loads(BENCH.read_text()) if packaged and BENCH.is_file() else None
-    card.write_text(with_measurements(card.read_text(), page.card(saved, bench)))
-    return 0
+        return _verdict(rewrite(chosen.model))
+    card, missed = written(saved, chosen.model, packaged=packaged)
+    if not chosen.print_only:
+        (chosen.model / CARD_FILE).write_text(card)
+    return _verdict(missed)
 
 
 if __name__ == "__main__":

@@ -103,13 +103,19 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
+def beside(figure: float, bound: float) -> str:
+    """A figure in three digits, or in as many as tell it from its bound: 2.299 is not 2.3."""
+    texts = [f"{figure:.{n_digits}g}" for n_digits in range(3, 8)]
+    return next((text for text in texts if float(text) != bound), texts[0])
+
+
 def must_table(musts: Sequence[Must]) -> str:
     """Promises, figures, verdicts."""
     rows = [
         [
             must.what,
             f"{'>=' if must.at_least else '<='} {must.bound:g} {must.unit}".strip(),
-            "" if must.figure is None else f"{must.figure:.3g} {must.unit}".strip(),
+            "" if must.figure is None else f"{beside(must.figure, must.bound)} {must.unit}".strip(),
             must.verdict,
         ]
         for must in musts

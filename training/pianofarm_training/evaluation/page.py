@@ -155,18 +155,28 @@ def fill(page: str, saved: Saved) -> str:
     return _SLOT.sub(written, page)
 
 
-def card(saved: Saved, bench: Saved | None = None) -> str:
+def card(saved: Saved, bench: Saved | None = None, picture: str | None = None) -> str:
     """What stands in the model's card.
 
     Args:
         saved: what was measured of the sound.
         bench: what `make bench` measured, of the model's speed; None: nothing is said of it.
+        picture: where the picture of `evaluation.picture` lies, seen from the card; None: there is none of this model.
     """
     speed = ""
     if bench is not None:
         cpu, date, commit = bench["machine"]["cpu"], bench["measured_at"][:10], bench["machine"]["commit"]
         run = f"{date}, {cpu}, the default model of commit {commit}"
         speed = f"\nBy `make bench` ({run}):\n\n{must_table(of_speed(bench))}\n"
+    shown = ""
+    if picture is not None:
+        shown = f"""
+![One passage by the recordings, by this model and by FluidSynth]({picture})
+
+The same passage by the sampler over the recordings, by this model and by FluidSynth with FluidR3, as spectrograms. The picture
+lies in the repository, at docs/pictures/{picture.rsplit("/", 1)[-1]}, and does not travel with the model; drawn by
+`python -m pianofarm_training.evaluation.picture`.
+"""
     partials = saved["partials"]
     weighted = " / ".join(f"{value:.2f}" for value in partials["envelope_db"])
     return f"""By `make evaluate` ({saved["measured_at"][:10]}); what is measured, and the same for other instruments, is in
@@ -177,10 +187,7 @@ docs/quality.md of the repository. Layers {", ".join(str(layer + 1) for layer in
 Weighted by loudness as in training, the partials' levels are {weighted} dB off ({_RANGES} ms).
 
 {notes(saved)}
-
-The same passage by the sampler over the recordings, by this model and by FluidSynth with FluidR3:
-docs/pictures/house-and-recording.png, drawn by `python -m pianofarm_training.evaluation.picture`.
-{speed}"""
+{shown}{speed}"""
 
 
 def _number(found: Figures, key: str, form: str) -> str:
