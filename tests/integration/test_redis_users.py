@@ -235,6 +235,26 @@ def test_an_owners_user_sees_and_touches_no_job_of_others_not_even_by_hand(
     assert ledgers["producer"].job(job).state is State.QUEUED
 
 
+def test_what_an_owners_user_sees_of_others_by_hand_is_known(
+    ledgers: dict[str, Ledger], clients: dict[str, redis.Redis]
+) -> None:
+    """The limits that docs/security.md names: renders are everybody's, and say who waits for them."""
+    theirs = replace(request(), owner="bob", priority=PriorityClass.STANDARD)
+    (ticket,) = ledgers["producer"].submit_many([theirs])
+    by_hand, key = clients["producer.alice"], ticket.key
+    assert by_hand.hget(f"{PREFIX}render:{key}", "own") == b"bob"
+    assert by_hand.hgetall(f"{PREFIX}waiting:{key}") == {ticket.job_id.encode(): ticket.batch.encode()}
+    at_work = by_hand.zrange(f"{PREFIX}rested:standard", 0, -1) + by_hand.zrange(f"{PREFIX}turns:standard", 0, -1)
+    assert b"bob" in at_work
+    assert b"name" not in by_hand.hgetall(f"{PREFIX}render:{key}")
+    # And takes bob's job out of those who are told of the end: his batch never ends.
+    assert by_hand.hdel(f"{PREFIX}waiting:{key}", ticket.job_id) == 1
+    claim = claimed(ledgers, ticket)
+    ledgers["worker"].commit(claim.key, claim.token, result(claim.spec))
+    assert not ledgers["producer"].batch(ticket.batch).final
+    assert "done" not in {event.kind for event in ledgers["producer"].events(ticket.batch, "0", block_ms=10)}
+
+
 def test_owners_are_named_as_the_setting_allows(deployed: Deployed) -> None:
     make = [sys.executable, DEPLOY / "redis" / "make_users.py", deployed.secrets, "--owner", "a b"]
     answer = subprocess.run(make, capture_output=True, text=True, check=False)
@@ -243,11 +263,65 @@ def test_owners_are_named_as_the_setting_allows(deployed: Deployed) -> None:
     assert not (deployed.secrets / "producer.a b.env").exists()
 
 
-def test_a_producer_cannot_write_by_hand_what_no_script_of_its_writes(clients: dict[str, redis.Redis]) -> None:
-    producer = clients["producer"]
-    for key in ("fence", "parked", "mark", "weights", "barred", "deaths", "budgets", "budget:owner:me", "calltries"):
-        assert refused(lambda key=key: producer.delete(f"{PREFIX}{key}")), key
-        assert refused(lambda key=key: producer.hset(f"{PREFIX}{key}", "x", "1")), key
+@pytest.mark.parametrize(
+    ("user", "others"),
+    [
+        ("producer", "fence parked mark weights barred deaths budgets budget:owner:me calltries"),
+        ("worker", "weights switches budgets callback:b calls calltries retiring:x once:x unpaused"),
+        ("sweeper", "fence weights switches budgets budget:owner:me budget:batch:b callback:b parked fate:w"),
+        ("producer.alice", "fence parked weights switches budgets budget:owner:alice calls callback:b job:b batch:b"),
+    ],
+)
+def test_nobody_writes_by_hand_what_no_script_of_its_writes(
+    clients: dict[str, redis.Redis], user: str, others: str
+) -> None:
+    client = clients[user]
+    for key in others.split():
+        assert refused(lambda key=key: client.delete(f"{PREFIX}{key}")), key
+        assert refused(lambda key=key: client.hset(f"{PREFIX}{key}", "x", "1")), key
+        assert refused(lambda key=key: client.set(f"{PREFIX}{key}", "1")), key
+
+
+@pytest.mark.parametrize("user", ["worker", "sweeper"])
+def test_what_a_worker_or_a_sweeper_can_do_by_hand_is_known(
+    ledgers: dict[str, Ledger], clients: dict[str, redis.Redis], settings: Callable[[str], Settings], user: str
+) -> None:
+    """The limits that docs/security.md names, which Redis' rights cannot draw: who may run a script may give its commands."""
+    (ticket,) = ledgers["producer"].submit_many([request()])
+    by_hand, switches = clients[user], Switches.from_settings(settings("pianofarm"))
+    by_hand.hset(f"{PREFIX}job:{ticket.job_id}", "st", "cancelled")
+    assert ledgers["producer"].job(ticket.job_id).state is State.CANCELLED
+    by_hand.hset(f"{PREFIX}barred", f"host-of-{user}", "{}")
+    by_hand.hdel(f"{PREFIX}barred", f"host-of-{user}")
+    switches.turn("pause", "batch", ticket.batch)
+    assert by_hand.hdel(f"{PREFIX}switches", f"pause:batch:{ticket.batch}") == 1
+    switches.close()
+    if user == "worker":
+        by_hand.incrby(f"{PREFIX}fence", 1)
+        by_hand.hset(f"{PREFIX}budget:owner:nobody", "limit_ms", "1")
+        by_hand.delete(f"{PREFIX}budget:owner:nobody")
+
+
+@pytest.mark.parametrize("user", ["worker", "sweeper"])
+def test_the_end_of_a_batch_takes_its_switches_away_whoever_sees_it(
+    ledgers: dict[str, Ledger], settings: Callable[[str], Settings], user: str
+) -> None:
+    switches = Switches.from_settings(settings("pianofarm"))
+    (ticket,) = ledgers["producer"].submit_many([request()])
+    claim = claimed(ledgers, ticket)
+    switches.turn("drain", "batch", ticket.batch)
+    if user == "worker":
+        ledgers["worker"].commit(claim.key, claim.token, result(claim.spec))
+    else:
+        # The last attempt of a worker that died: the sweep that finds it puts the render in quarantine.
+        with redis.Redis.from_url(settings("pianofarm").redis_url.get_secret_value()) as operator:
+            attempts = settings("sweeper").max_attempts
+            operator.hset(f"{PREFIX}render:{ticket.key}", mapping={"att": attempts, "lease": 1})
+            operator.zadd(f"{PREFIX}leases", {ticket.key: 1})
+        ledgers["sweeper"].sweep(dict.fromkeys(PriorityClass, 0))
+        assert ledgers["producer"].job(ticket.job_id).state is State.QUARANTINED
+    assert ticket.batch not in {switch.name for switch in switches.all()}
+    switches.close()
 
 
 def test_a_worker_cannot_cancel_nor_ask_for_work(ledgers: dict[str, Ledger]) -> None:
