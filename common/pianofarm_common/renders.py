@@ -23,6 +23,9 @@ SCHEMA_VERSION = 1
 #: The one form in which values are hashed; `json.dumps` would make an encoder for every render.
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
+#: The most of the room that can be asked for, in parts of what the model has.
+MOST_ROOM = 2.0
+
 #: sha256 (64 hex digits) that addresses a render: same key, same bytes.
 RenderKey = NewType("RenderKey", str)
 
@@ -80,7 +83,13 @@ class RenderOptions(BaseModel):
         default=0.5, description="Silent lead-in, not in the file."
     )
     tail: bool = Field(default=True, description="Let the last notes and the room ring out.")
-    dry: bool = Field(default=False, description="Store the sound before the room as well.")
+    room: Annotated[float, Field(ge=0.0, le=MOST_ROOM)] = Field(
+        default=1.0, description="How much of the room: 0 the dry sound alone, 1 as the model has it, 2 twice that."
+    )
+    dry: bool = Field(
+        default=False,
+        description="Store the sound before the room as well; a level asked for is brought about for each.",
+    )
 
     @field_validator("sample_format")
     @classmethod
@@ -128,10 +137,14 @@ class RenderSpec(BaseModel):
     @property
     def key(self) -> RenderKey:
         """The render's content address, 64 hex digits."""
+        options = self.options.model_dump(mode="json")
+        if options["room"] == 1.0:
+            # Younger than the first renders: where it changes nothing, theirs are found, and the seed from the key is theirs too.
+            del options["room"]
         decides = {
             "performance": self.performance_sha256,
             "model": self.model_digest,
-            "options": self.options.model_dump(mode="json"),
+            "options": options,
             "engine": self.engine,
         }
         return RenderKey(hashlib.sha256(_CANONICAL.encode(decides).encode()).hexdigest())

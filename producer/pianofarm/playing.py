@@ -32,6 +32,7 @@ class Request:
     block_ms: int
     backend: str | None
     tail: bool
+    room: float | None = None  #: how much of it; None: as the model has it
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def play(request: Request, settings: Settings, open_sink: Callable[[int, int, in
     backend = request.backend or settings.backend
     if backend not in ("tensorflow", "jax"):
         raise BadOption(f"--backend {backend}: must be tensorflow or jax")
-    options = parse_options({} if request.piano is None else {"piano": request.piano})
+    given = {"piano": request.piano, "room": request.room}
+    options = parse_options({name: value for name, value in given.items() if value is not None})
     _, performance = read_source(request.midi, MidiLimits.from_settings(settings))
     require_worker("keras", backend)
     model = resolve_model(request.model or settings.model, settings.state_dir, Registry.from_settings(settings))
@@ -74,7 +76,10 @@ def play(request: Request, settings: Settings, open_sink: Callable[[int, int, in
 
     check_block_ms(request.block_ms)
     stream = load(model, backend=backend, precision=settings.precision).stream(
-        piano=request.piano, block_ms=request.block_ms, seed=int(performance.sha256[:16], 16)
+        piano=request.piano,
+        block_ms=request.block_ms,
+        seed=int(performance.sha256[:16], 16),
+        room=options.room,
     )
     for event in events_of(performance):
         stream.push(event)

@@ -92,7 +92,7 @@ def render_file(request: Request, settings: Settings, progress: Callable[[float]
         audio_s=min(performance.duration_s, options.duration_s or performance.duration_s),
     )
 
-    from pianofarm_worker.audio import encode, trimmed
+    from pianofarm_worker.audio import encode, trimmed, with_room
     from pianofarm_worker.quality import check
     from pianofarm_worker.synth.piano import import_engine, load
 
@@ -108,6 +108,7 @@ def render_file(request: Request, settings: Settings, progress: Callable[[float]
     )
     loaded = time.perf_counter()
     rendering = piano.render(performance, options, seed=spec.seed, progress=progress)
+    rendering = with_room(rendering, options.room)
     check(performance, rendering, options)
     if options.tail:
         rendering = trimmed(rendering, keep_s=spec.audio_s)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pianofarm_common.renders import RenderOptions
 from pianofarm_worker.containers import write_flac, write_ogg, write_wav
 from pianofarm_worker.loudness import loudness_lufs
+from pianofarm_worker.synth.dry_wet import mixed
 from pianofarm_worker.synth.piano import Rendering
 
 #: What ends up below this against the loudest sample is silence: less than a 16-bit file at full level could hold.
@@ -85,6 +86,18 @@ def encode(samples: NDArray[np.float32], sample_rate_hz: int, options: RenderOpt
         loudness_lufs=loudness_lufs(samples, sample_rate_hz),
         peak_dbfs=max(LOWEST_DBFS, 20 * math.log10(max(peak(samples), 1e-30))),
     )
+
+
+def with_room(rendering: Rendering, room: float) -> Rendering:
+    """The rendering with this much of its room in the wet sound, 0 .. 2; the dry sound stays.
+
+    It comes before the gates and before what is cut from the end, which are to see what will be heard.
+    """
+    if rendering.wet.shape != rendering.dry.shape:
+        return rendering  # not fit to ship, as the gates are about to say
+    # So is what is not finite.
+    with np.errstate(invalid="ignore", over="ignore"):
+        return dataclasses.replace(rendering, wet=mixed(rendering.wet, rendering.dry, room))
 
 
 def trimmed(rendering: Rendering, *, keep_s: float) -> Rendering:

@@ -27,12 +27,21 @@ Channels = Annotated[int | None, typer.Option("--channels", help="1 or 2; defaul
 Format = Annotated[str | None, typer.Option("--format", help="wav, flac or ogg.")]
 SampleFormat = Annotated[str | None, typer.Option("--sample-format", help="pcm16, pcm24 or float32 (default pcm16).")]
 NormalizeDbfs = Annotated[
-    float | None, typer.Option("--normalize-dbfs", metavar="DB", help="Bring the peak to this level, e.g. -1.")
+    float | None,
+    typer.Option("--normalize-dbfs", metavar="DB", help="Bring the peak to this level, e.g. -1 (ogg: before coding)."),
 ]
 NormalizeLufs = Annotated[
     float | None,
     typer.Option(
-        "--normalize-lufs", metavar="LUFS", help="Bring the loudness here, e.g. -18; peaks stay below -1 dBFS."
+        "--normalize-lufs",
+        metavar="LUFS",
+        help="Bring the loudness here, e.g. -18, or as near as peaks below -1 dBFS allow (ogg: before coding).",
+    ),
+]
+Room = Annotated[
+    float | None,
+    typer.Option(
+        "--room", metavar="PART", help="How much of the room: 0 is dry, 1 (default) as the model has it, up to 2."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, for scripts.")]
@@ -52,12 +61,16 @@ def format_of(output: Path, given: str | None) -> str | None:
     """The file format that was asked for: by `--format`, else by the ending of the output's name; None: the default.
 
     Raises:
-        BadOption: the ending is that of a format that we cannot write.
+        BadOption: the ending is that of a format that we cannot write, or of another one than was asked for.
     """
     ending = output.suffix.lower().removeprefix(".")
+    known = get_args(RenderOptions.model_fields["format"].annotation)
+    if given in known and ending in known and given != ending:
+        raise BadOption(
+            f"{output}: --format {given} in a file named .{ending}; name it .{given}, or leave --format out"
+        )
     if given is not None or ending == "":
         return given
-    known = get_args(RenderOptions.model_fields["format"].annotation)
     if ending not in known:
         raise BadOption(f"{output}: cannot write {ending!r} files; name it .{', .'.join(known)}, or say --format")
     return ending

@@ -33,6 +33,7 @@ def play(
     model: shared.Model = None,
     piano: shared.Piano = None,
     block_ms: Annotated[int, typer.Option("--block-ms", help="Length of a block: 4 to 40 ms in steps of 4.")] = 8,
+    room: shared.Room = None,
     tail: shared.Tail = True,
     backend: Annotated[str | None, typer.Option("--backend", help="tensorflow or jax; default: the setting.")] = None,
 ) -> None:
@@ -67,7 +68,7 @@ def play(
         )
 
     settings = Settings.load()
-    request = Request(midi=midi, model=model, piano=piano, block_ms=block_ms, backend=backend, tail=tail)
+    request = Request(midi=midi, model=model, piano=piano, block_ms=block_ms, backend=backend, tail=tail, room=room)
     with native_messages_in(settings.state_dir / "logs" / "play.log"):
         try:
             report = perform(request, settings, open_sink)

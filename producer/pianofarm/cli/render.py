@@ -10,6 +10,9 @@ import typer
 
 from pianofarm.cli import options as shared
 
+#: Further off than this, the loudness that was asked for is said not to have been reached.
+LOUDNESS_OFF_LU = 0.5
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -23,7 +26,11 @@ def render(
     piano: shared.Piano = None,
     dry: Annotated[
         Path | None,
-        typer.Option("--dry", metavar="PATH", help="Also write the sound before the room here, at a level of its own."),
+        typer.Option(
+            "--dry",
+            metavar="PATH",
+            help="Also write the sound before the room here; a level asked for is brought about for each.",
+        ),
     ] = None,
     duration: shared.Duration = None,
     warm_up_s: shared.WarmUp = None,
@@ -34,6 +41,7 @@ def render(
     sample_format: shared.SampleFormat = None,
     normalize_dbfs: shared.NormalizeDbfs = None,
     normalize_lufs: shared.NormalizeLufs = None,
+    room: shared.Room = None,
     backend: Annotated[str | None, typer.Option("--backend", help="tensorflow or jax; default: the setting.")] = None,
     json: shared.Json = False,
 ) -> None:
@@ -60,6 +68,7 @@ def render(
         sample_format=sample_format,
         normalize_dbfs=normalize_dbfs,
         normalize_lufs=normalize_lufs,
+        room=room,
         dry=dry is not None,
     )
     settings = Settings.load()
@@ -75,5 +84,10 @@ def render(
         f"{duration_text(report.audio_s)} of audio in {report.render_s:.1f} s ({report.real_time_factor:.1f} times real time, "
         f"model loaded in {report.import_s + report.load_s:.1f} s), {report.notes} notes, {report.dropped_notes} dropped"
     )
+    if normalize_lufs is not None:
+        if report.loudness_lufs is None:
+            say("too short or too soft to have a loudness: its level was left as it was")
+        elif abs(report.loudness_lufs - normalize_lufs) > LOUDNESS_OFF_LU:
+            say(f"loudness {report.loudness_lufs:.1f} LUFS, not {normalize_lufs:g}: louder, its peaks would clip")
     if report.percussion_notes:
         say(f"{report.percussion_notes} notes on the percussion channel were left out")

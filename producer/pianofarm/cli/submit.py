@@ -35,6 +35,7 @@ def submit(
     sample_format: shared.SampleFormat = None,
     normalize_dbfs: shared.NormalizeDbfs = None,
     normalize_lufs: shared.NormalizeLufs = None,
+    room: shared.Room = None,
     dry: Annotated[bool, typer.Option("--dry", help="Store the sound before the room as well.")] = False,
     priority: Annotated[str, typer.Option("--priority", help="interactive, standard or bulk.")] = "standard",
     owner: Annotated[str, typer.Option("--owner", help="Whose jobs these are.")] = "",
@@ -75,6 +76,7 @@ def submit(
         sample_format=sample_format,
         normalize_dbfs=normalize_dbfs,
         normalize_lufs=normalize_lufs,
+        room=room,
         dry=dry,
     )
     if out is not None:

@@ -64,9 +64,13 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> str:
         ("render score.mid a.wav --channels 3", "channels=3"),
         ("render score.mid a.wav --format mp3", "format='mp3'"),
         ("render score.mid a.mp3", "cannot write 'mp3'"),
+        ("render score.mid a.wav --format flac", "--format flac in a file named .wav"),
         ("render score.mid a.wav --duration 0", "duration_s=0"),
         ("render score.mid a.wav --warm-up-s 100", "warm_up_s=100"),
         ("render score.mid a.wav --normalize-dbfs 6", "normalize_dbfs=6"),
+        ("render score.mid a.wav --room 3", "room=3.0"),
+        ("submit score.mid --room -1", "room=-1"),
+        ("play score.mid --stdout --room 3", "room=3.0"),
         ("render score.mid a.wav --backend torch", "--backend torch"),
         ("render score.mid ..", "is a folder"),
         ("render score.mid empty.mid/a.wav", "cannot make the folder"),
@@ -184,6 +188,20 @@ def test_render_writes_audio_and_its_dry_sound_and_tells_a_script_about_it(capsy
     } <= set(report)
     assert report["notes"] == 1
     assert soundfile.info("dry.wav").samplerate == 8000
+
+
+def test_render_says_where_the_loudness_that_was_asked_for_is_not_reached(place, capsys):
+    assert run(["render", "score.mid", "a.wav", "--normalize-lufs", "-30"]) == 0
+    assert "LUFS" not in capsys.readouterr().err
+    assert run(["render", "score.mid", "a.wav", "--normalize-lufs", "-5"]) == 0
+    assert "LUFS, not -5: louder, its peaks would clip" in capsys.readouterr().err
+    assert run(["render", "score.mid", "a.wav", "--duration", "0.3", "--no-tail", "--normalize-lufs", "-18"]) == 0
+    assert "its level was left as it was" in capsys.readouterr().err
+
+
+def test_without_the_room_a_render_is_its_dry_sound():
+    assert run(["render", "score.mid", "a.wav", "--dry", "dry.wav", "--room", "0", "--json"]) == 0
+    assert Path("a.wav").read_bytes() == Path("dry.wav").read_bytes()
 
 
 def test_render_takes_the_format_from_the_ending_and_the_midi_from_standard_input(place):

@@ -115,3 +115,26 @@ def test_a_tail_is_kept_while_one_of_the_stems_sounds():
     whole = rendering(2, 6)
     whole.dry[80_000] = 0.1
     assert len(audio.trimmed(whole, keep_s=1.0).wet) == 80_001
+
+
+def test_as_much_of_the_room_is_heard_as_was_asked_for_and_the_dry_sound_stays():
+    whole = rendering(1, 0)
+    half, twice = audio.with_room(whole, 0.5), audio.with_room(whole, 2.0)
+
+    np.testing.assert_allclose(half.wet - whole.dry, 0.5 * (whole.wet - whole.dry), atol=1e-6)
+    np.testing.assert_allclose(twice.wet - whole.dry, 2.0 * (whole.wet - whole.dry), atol=1e-6)
+    assert (half.dry == whole.dry).all()
+
+
+def test_the_whole_room_and_none_of_it_are_the_stems_as_they_are():
+    whole = rendering(1, 0)
+    assert audio.with_room(whole, 1.0).wet is whole.wet
+    assert audio.with_room(whole, 0.0).wet is whole.dry
+
+
+@pytest.mark.parametrize("wet", [np.full((160, 1), np.inf, np.float32), np.zeros((159, 1), np.float32)])
+def test_a_broken_rendering_is_left_to_the_gates(wet):
+    whole = Rendering(
+        wet=wet, dry=np.full((160, 1), np.inf, np.float32), sample_rate_hz=16_000, notes=1, dropped_notes=0
+    )
+    assert not np.isfinite(audio.with_room(whole, 0.5).dry).any()

@@ -57,8 +57,8 @@ class Piano(ABC):
     ) -> Rendering:
         """Render a whole performance in bounded memory.
 
-        Honours `piano`, `duration_s`, `warm_up_s` and `tail` of the options; sample rate, channels, level and file format are the
-        business of `pianofarm_worker.audio`. The same seed gives the same bytes.
+        Honours `piano`, `duration_s`, `warm_up_s` and `tail` of the options; sample rate, channels, level, file format and how much
+        of the room is in the wet sound are the business of `pianofarm_worker.audio`. The same seed gives the same bytes.
 
         Raises:
             BadOption: the model has no such piano.
@@ -85,18 +85,21 @@ class Piano(ABC):
             for number, request in enumerate(requests)
         ]
 
-    def stream(self, *, piano: int | None = None, block_ms: int = 8, seed: int = 0) -> Stream:
+    def stream(self, *, piano: int | None = None, block_ms: int = 8, seed: int = 0, room: float = 1.0) -> Stream:
         """Play it live: push events into the stream, pull blocks of sound.
 
         Args:
             piano: which of the model's pianos; None: its default.
             block_ms: length of a block, 4 to 40 ms in steps of 4. Short ones answer sooner and cost more.
             seed: of the noise, 0 .. 2**64 - 1; the same seed and events give the same bytes.
+            room: how much of it is heard: 0 the dry sound alone, 1 as the model has it, 2 at most.
 
         Raises:
-            BadOption: no such piano, no block of this length, or the model cannot be played live.
+            BadOption: no such piano, block or part of the room, or the model cannot be played live.
         """
-        raise BadOption(f"{self.info.name} cannot be played live (piano={piano}, block_ms={block_ms}, seed={seed})")
+        raise BadOption(
+            f"{self.info.name} cannot be played live (piano={piano}, block_ms={block_ms}, seed={seed}, room={room})"
+        )
 
 
 def part_of(progress: Progress, n_before: int, n_now: int, n_all: int) -> Progress:

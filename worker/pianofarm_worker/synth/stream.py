@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianofarm_common.errors import BadOption
+from pianofarm_common.renders import MOST_ROOM
 from pianofarm_worker.synth.events import Event, EventQueue
 
 #: Blocks are whole frames of the published models, 250 a second.
@@ -27,6 +28,16 @@ def check_block_ms(block_ms: int) -> None:
         )
 
 
+def check_room(room: float) -> None:
+    """Refuse what is no part of a room.
+
+    Raises:
+        BadOption: it is less than nothing or more than twice the room.
+    """
+    if not 0 <= room <= MOST_ROOM:
+        raise BadOption(f"room={room!r}: must be 0 (the dry sound alone) to {MOST_ROOM:g} (twice the room)")
+
+
 class Stream(ABC):
     """A piano being played: push events, pull sound, for as long as you like, in bounded memory. Not for two threads at once.
 
@@ -35,18 +46,22 @@ class Stream(ABC):
     heard from t on, rising, and nothing that is pushed changes sound that was pulled already.
     """
 
-    def __init__(self, *, sample_rate_hz: int, n_channels: int, block_ms: int, delay_samples: int) -> None:
+    def __init__(
+        self, *, sample_rate_hz: int, n_channels: int, block_ms: int, delay_samples: int, room: float = 1.0
+    ) -> None:
         """Start in silence.
 
         Raises:
-            BadOption: no block of this length.
+            BadOption: no block of this length, or no such part of the room.
         """
         check_block_ms(block_ms)
+        check_room(room)
         self.sample_rate_hz = sample_rate_hz
         self.n_channels = n_channels
         self.block_samples = sample_rate_hz * block_ms // 1000
         self.delay_samples = delay_samples  #: how much later than its time an event's own sample comes out
         self.dropped_notes = 0  #: notes that the model had no key or no voice for, so far
+        self._room_part = room  #: how much of the room is heard, 0 .. 2
         self._queue = EventQueue()
         self._n_pulled = 0
 
@@ -72,7 +87,7 @@ class Stream(ABC):
         """The next block.
 
         Returns:
-            [block_samples, n_channels] float32, with the room; not limited to -1..1.
+            [block_samples, n_channels] float32, with as much of the room as was asked for; not limited to -1..1.
         """
         block = self._make_block()
         self._n_pulled += self.block_samples

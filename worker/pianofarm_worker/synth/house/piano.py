@@ -110,10 +110,10 @@ class HousePiano(Piano):
             dropped_notes=score.dropped_notes,
         )
 
-    def stream(self, *, piano: int | None = None, block_ms: int = 8, seed: int = 0) -> HouseStream:
+    def stream(self, *, piano: int | None = None, block_ms: int = 8, seed: int = 0, room: float = 1.0) -> HouseStream:
         """Play it live; see `Piano.stream`. The first stream makes the tables of all keys: 0.8 s, 265 MB."""
         live = self._instrument(piano)
-        return HouseStream(live.tables, live.room, live.gain, block_ms=block_ms, seed=seed)
+        return HouseStream(live.tables, live.room, live.gain, block_ms=block_ms, seed=seed, room_part=room)
 
     def _instrument(self, piano: int | None) -> _Instrument:
         chosen = self.info.default_piano if piano is None else piano

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pianofarm_worker.synth.dry_wet import mixed
 from pianofarm_worker.synth.events import (
     ALL_NOTES_OFF,
     ALL_SOUND_OFF,
@@ -71,7 +72,14 @@ class HouseStream(Stream):
     """The house piano, live: onsets exact to the sample, any number of notes, no delay."""
 
     def __init__(
-        self, tables: KeyTables, room: Float32Array, output_gain: np.float32, *, block_ms: int, seed: int
+        self,
+        tables: KeyTables,
+        room: Float32Array,
+        output_gain: np.float32,
+        *,
+        block_ms: int,
+        seed: int,
+        room_part: float = 1.0,
     ) -> None:
         """Start in silence. The first stream of a model makes the tables of all keys, which takes a second.
 
@@ -81,13 +89,18 @@ class HouseStream(Stream):
             output_gain: linear.
             block_ms: length of a block, 4 to 40 ms in steps of 4.
             seed: of the noise, 0 .. 2**64 - 1.
+            room_part: how much of the room is heard, 0 .. 2.
 
         Raises:
-            BadOption: no block of this length.
+            BadOption: no block of this length, or no such part of the room.
         """
         layout = tables.layout
         super().__init__(
-            sample_rate_hz=layout.sample_rate_hz, n_channels=room.shape[1], block_ms=block_ms, delay_samples=0
+            sample_rate_hz=layout.sample_rate_hz,
+            n_channels=room.shape[1],
+            block_ms=block_ms,
+            delay_samples=0,
+            room=room_part,
         )
         self._tables, self._hop, self._output_gain = tables, layout.hop, output_gain
         for pitch in range(LOWEST_PITCH, HIGHEST_PITCH + 1):
@@ -120,7 +133,7 @@ class HouseStream(Stream):
         dry = (sound[:, :block] + self._noise.play(start, block)).T * self._output_gain
         if not self._voices:
             self._noise.tone_from = None
-        return dry + self._room.push(dry)
+        return mixed(dry + self._room.push(dry), dry, self._room_part)
 
     def _take(self, time_s: float, event: Event) -> None:
         match event:

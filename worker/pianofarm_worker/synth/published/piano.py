@@ -209,9 +209,11 @@ class PublishedPiano(Piano):
         """What the networks say, [n_frames, n_voices, n_controls]; see `Instrument.logits`."""
         return self._instrument(piano).logits(notes, pedal)
 
-    def stream(self, *, piano: int | None = None, block_ms: int = 8, seed: int = 0) -> PublishedStream:
+    def stream(
+        self, *, piano: int | None = None, block_ms: int = 8, seed: int = 0, room: float = 1.0
+    ) -> PublishedStream:
         """Play it live; see `Piano.stream`. The first of a piano and a length of blocks takes a second or two."""
-        return PublishedStream(self._instrument(piano).live, block_ms=block_ms, seed=seed)
+        return PublishedStream(self._instrument(piano).live, block_ms=block_ms, seed=seed, room_part=room)
 
     def _instrument(self, piano: int | None) -> Instrument:
         """One of the pianos, made once.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pianofarm_worker.synth.dry_wet import mixed
 from pianofarm_worker.synth.events import SUSTAIN, Control, Event, EventQueue, NoteOff, NoteOn
 from pianofarm_worker.synth.live_partials import LivePartials
 from pianofarm_worker.synth.live_room import LiveRoom
@@ -50,20 +51,25 @@ class LiveParts:
 class PublishedStream(Stream):
     """dafx22, maestro-v2 or ENSTDkCl, live. Delay: one frame (4 ms), as a frame's sound is half a frame to either side."""
 
-    def __init__(self, parts: LiveParts, *, block_ms: int, seed: int) -> None:
+    def __init__(self, parts: LiveParts, *, block_ms: int, seed: int, room_part: float = 1.0) -> None:
         """Start in silence. The first stream of a piano and a length of blocks compiles its program and takes a second or two.
 
         Args:
             parts: of the piano.
             block_ms: length of a block, 4 to 40 ms in steps of 4.
             seed: of the noise, 0 .. 2**64 - 1.
+            room_part: how much of the room is heard, 0 .. 2.
 
         Raises:
-            BadOption: no block of this length.
+            BadOption: no block of this length, or no such part of the room.
         """
         config = parts.config
         super().__init__(
-            sample_rate_hz=config.sample_rate_hz, n_channels=1, block_ms=block_ms, delay_samples=config.hop
+            sample_rate_hz=config.sample_rate_hz,
+            n_channels=1,
+            block_ms=block_ms,
+            delay_samples=config.hop,
+            room=room_part,
         )
         self._n_frames = self.block_samples // config.hop
         self._frame_rate_hz, self._network = config.frame_rate_hz, parts.network
@@ -87,7 +93,7 @@ class PublishedStream(Stream):
         amplitudes, power, self._state = self._network.run(notes, pitch, pedal, gains, self._state)
         dry = self._partials.push(pitch, amplitudes)
         dry += self._noise.push(np.sqrt(power))
-        return self._room.push(dry[:, None])
+        return mixed(self._room.push(dry[:, None]), dry[:, None], self._room_part)
 
 
 def _settled(parts: LiveParts) -> NDArray[np.float32]:

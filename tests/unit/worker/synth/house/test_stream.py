@@ -140,3 +140,18 @@ def test_the_pedal_remembers_a_second_only():
         pedals.move(SUSTAIN, 127 * (k % 2), k * 0.01)
 
     assert len(pedals._sustain) < 110
+
+
+def test_as_much_of_the_room_is_played_live_as_was_asked_for(piano):
+    heard = {}
+    for room in (0.0, 0.5, 1.0, 2.0):
+        stream = piano.stream(seed=3, room=room)
+        stream.push(NoteOn(60, 90, 0.0))
+        heard[room] = pull(stream, 0.4)
+    whole = heard[1.0] - heard[0.0]
+
+    assert np.abs(whole).max() > 1e-3
+    for room in (0.5, 2.0):
+        np.testing.assert_allclose(heard[room] - heard[0.0], room * whole, atol=1e-6)
+    with pytest.raises(BadOption, match=r"room=2\.5: must be 0"):
+        piano.stream(room=2.5)

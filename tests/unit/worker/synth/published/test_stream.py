@@ -174,3 +174,16 @@ def test_a_model_without_moments_plays_too(piano, tmp_path):
 
     assert np.isfinite(sound).all()
     assert np.abs(sound).max() > 0
+
+
+def test_as_much_of_the_room_is_played_live_as_was_asked_for(piano):
+    heard = {}
+    for room in (0.0, 0.5, 1.0):
+        stream = piano.stream(seed=3, room=room)
+        for event in some_events():
+            stream.push(event)
+        heard[room] = pull(stream, 0.8)
+    whole = heard[1.0] - heard[0.0]
+
+    assert np.abs(whole).max() > 1e-3 * np.abs(heard[1.0]).max()
+    np.testing.assert_allclose(heard[0.5] - heard[0.0], 0.5 * whole, atol=1e-5 * np.abs(heard[1.0]).max())
