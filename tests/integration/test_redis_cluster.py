@@ -52,7 +52,6 @@ def test_every_script_keeps_to_one_slot(cluster: redis.Redis) -> None:
 
     ledger = Ledger.from_settings(settings)
     with contextlib.closing(ledger), contextlib.closing(Callbacks.from_settings(settings)) as callbacks:
-        callbacks.collect()
         ledger.register_worker(WorkerInfo("node@host:1", "host", 1, "cpu", "none", 0.0))
         assert [worker.name for worker in ledger.workers()] == ["node@host:1"]
 
@@ -77,7 +76,6 @@ def test_every_script_keeps_to_one_slot(cluster: redis.Redis) -> None:
             budgets.charge(poor.key, 1.0)
             budgets.enforce([poor.key])
         ledger.cancel_job(cancelled.job_id)
-        assert callbacks.collect() > 0
         assert callbacks.take(10, 60.0)
 
         assert ledger.forget(done.key)

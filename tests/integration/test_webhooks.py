@@ -1,5 +1,6 @@
 """Webhooks from the end of a job to a receiver on a real socket, with a real ledger."""
 
+import contextlib
 import hashlib
 import hmac
 import http.server
@@ -8,13 +9,16 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+import redis
 from ledger_values import request, result
 from pydantic import SecretStr
+from services import wait_until
 
 from pianofarm import Farm
 from pianofarm_common.errors import BadOption, NotFound
 from pianofarm_common.ledger import Claim, JobTicket, Ledger
 from pianofarm_common.ledger.callbacks import Callbacks
+from pianofarm_common.renders import PriorityClass
 from pianofarm_common.settings import Settings
 from pianofarm_worker import webhooks
 from pianofarm_worker.webhooks import TRIES, Teller
@@ -50,11 +54,11 @@ def receiver() -> Iterator[http.server.ThreadingHTTPServer]:
 
 @pytest.fixture
 def tellers(ledger: Ledger, redis_settings: Settings) -> Iterator[list[Teller]]:
-    """Two of them, as two sweepers are; the group of readers exists from now on."""
+    """Two of them, as two sweepers are."""
     settings = redis_settings.model_copy(
         update={"webhook_keys": SecretStr(f"{NEW},{OLD}"), "webhook_allow_private": True}
     )
-    callbacks = [Callbacks.from_settings(settings, f"sweeper-{number}") for number in range(2)]
+    callbacks = [Callbacks.from_settings(settings) for _ in range(2)]
     tellers = [Teller(ledger, one, settings) for one in callbacks]
     assert [teller.step() for teller in tellers] == [0, 0]
     yield tellers
@@ -128,13 +132,13 @@ def test_a_receiver_that_is_away_is_told_later_and_not_for_ever(farm, ledger, te
 
 def test_an_address_that_is_not_public_is_not_told_unless_that_is_allowed(farm, ledger, redis_settings, receiver):
     settings = redis_settings.model_copy(update={"webhook_keys": SecretStr(NEW)})
-    callbacks = Callbacks.from_settings(settings, "sweeper")
+    callbacks = Callbacks.from_settings(settings)
     teller = Teller(ledger, callbacks, settings)
     teller.step()
     (ticket,) = ledger.submit_many([request(1, "b")])
     farm.call_back("b", receiver.url)
     finish(ledger, ticket)
-    assert teller.step() == 2
+    assert teller.step() == 1
     assert teller.step() == 0
     assert receiver.got == []
     callbacks.close()
@@ -149,8 +153,6 @@ def test_what_no_webhook_can_be_is_refused_when_it_is_asked_for(farm, ledger):
 
 
 def test_nothing_stays_in_redis_of_what_was_told(farm, ledger, tellers, receiver, redis_settings):
-    import redis
-
     (ticket,) = ledger.submit_many([request(1, "b")])
     farm.call_back("b", receiver.url)
     finish(ledger, ticket)
@@ -158,4 +160,53 @@ def test_nothing_stays_in_redis_of_what_was_told(farm, ledger, tellers, receiver
     with redis.Redis.from_url(redis_settings.redis_url.get_secret_value(), decode_responses=True) as client:
         assert not client.exists("{pianofarm}:calls", "{pianofarm}:calltries")
         assert 0 < client.ttl("{pianofarm}:callback:b") <= redis_settings.ledger_ttl_s
-        assert client.xpending("{pianofarm}:events", "callbacks")["pending"] == 0
+
+
+def test_every_end_is_told_however_few_events_the_farm_keeps(redis_settings):
+    settings = redis_settings.model_copy(update={"events_max_length": 10})
+    with contextlib.closing(Ledger.from_settings(settings)) as ledger:
+        callbacks = Callbacks.from_settings(settings)
+        tickets = ledger.submit_many([request(number, "b") for number in range(600)])
+        callbacks.ask("b", "https://example.org/hook", [])
+        for first in range(0, 600, 50):
+            claims = ledger.claim_many([ticket.key for ticket in tickets[first : first + 50]], "w")
+            ledger.commit_many([(claim.key, claim.token, result(claim.spec)) for claim in claims])
+        taken = callbacks.take(1000, 60.0)
+        assert {call.job_id for call in taken} == {ticket.job_id for ticket in tickets}
+        callbacks.close()
+
+
+def test_an_address_lives_as_long_as_its_batch_and_calls_as_long_as_their_jobs(redis_settings):
+    settings = redis_settings.model_copy(update={"ledger_ttl_s": 1})
+    client = redis.Redis.from_url(redis_settings.redis_url.get_secret_value(), decode_responses=True)
+    with contextlib.closing(client), contextlib.closing(Ledger.from_settings(settings)) as ledger:
+        callbacks = Callbacks.from_settings(settings)
+        (ticket,) = ledger.submit_many([request(1, "b")])
+        callbacks.ask("b", "https://example.org/hook", [])
+        assert client.ttl("{pianofarm}:callback:b") == -1
+        finish(ledger, ticket)
+        assert client.zrange("{pianofarm}:calls", 0, -1) == [ticket.job_id]
+        assert 0 <= client.pttl("{pianofarm}:callback:b") <= 1000
+        wait_until(lambda: not client.exists(f"{{pianofarm}}:job:{ticket.job_id}"), "the end of the job's time")
+        ledger.sweep(dict.fromkeys(PriorityClass, 0))
+        wait_until(lambda: not client.exists("{pianofarm}:callback:b"), "the end of the batch's time")
+        ledger.sweep(dict.fromkeys(PriorityClass, 0))
+        assert not client.exists("{pianofarm}:calls", "{pianofarm}:calltries")
+        callbacks.close()
+
+
+def test_an_end_while_an_earlier_one_is_told_is_told_too(ledger, redis_settings):
+    callbacks = Callbacks.from_settings(redis_settings)
+    (ticket,) = ledger.submit_many([request(1, "b")])
+    callbacks.ask("b", "https://example.org/hook", [])
+    claim = ledger.claim(ticket.key, "w")
+    ledger.fail(claim.key, claim.token, ValueError("x"), permanent=True)
+    (first,) = callbacks.take(10, 60.0)
+    ledger.retry(ticket.key)
+    finish(ledger, ticket)
+    callbacks.forget(first)
+    (second,) = callbacks.take(10, 60.0)
+    callbacks.forget(second)
+    assert second.job_id == ticket.job_id
+    assert callbacks.take(10, 60.0) == []
+    callbacks.close()

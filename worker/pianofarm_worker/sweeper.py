@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import signal
 import sys
 import threading
@@ -73,7 +71,7 @@ def run(settings: Settings, ending: threading.Event) -> None:
         retention = Retention(ledger, S3BlobStore.from_settings(settings), settings.retention_s, metrics)
         threading.Thread(target=retention.run, args=[ending], name="retention", daemon=True).start()
     if settings.webhook_keys.get_secret_value():
-        callbacks = Callbacks.from_settings(settings, f"{platform.node()}:{os.getpid()}")
+        callbacks = Callbacks.from_settings(settings)
         teller = Teller(ledger, callbacks, settings)
         threading.Thread(target=teller.run, args=[ending], name="webhooks", daemon=True).start()
     pause_s = settings.sweep_interval_s

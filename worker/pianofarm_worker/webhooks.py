@@ -85,12 +85,11 @@ class Teller:
                 log.exception("webhooks wait", retry_in_s=pause_s)
 
     def step(self) -> int:
-        """Collect what ended and make the calls that are due; returns how much was done. Raises ServiceUnavailable of Redis."""
-        n_ended = self._callbacks.collect()
+        """Make the calls that are due, some at a time; returns how many. Raises ServiceUnavailable of Redis."""
         calls = self._callbacks.take(CALLS, HOLD_S)
         for call in calls:
             self._tell(call)
-        return n_ended + len(calls)
+        return len(calls)
 
     def _tell(self, call: Call) -> None:
         try:

@@ -1,8 +1,10 @@
 """Callbacks: which batches want to be told when a job ends, and whom to tell now. Sends nothing.
 
-Any number of processes may take from here. A job that ended is told at least once; what fails is tried again until `forget`.
+Any number of processes may take from here. The script that ends a job notes the call in the same step, so that no end is missed
+however many there are and whoever listens; what fails is tried again until `forget`. What nobody takes in `ledger_ttl_s` is dropped
+by the sweep: the ledger does not know the job any more.
 
-    callback:<batch>   the address, for as long as the ledger remembers
+    callback:<batch>   the address, for as long as the ledger remembers the batch
     calls              sorted set: job -> when to tell (ms); whoever takes one pushes it into the future first
     calltries          hash: job -> calls that failed
 """
@@ -10,33 +12,22 @@ Any number of processes may take from here. A job that ended is told at least on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import SplitResult, urlsplit
 
 import redis
-from redis.exceptions import ResponseError
 
 from pianofarm_common.errors import BadOption
 from pianofarm_common.ledger.connection import address, connect, translated
 from pianofarm_common.ledger.scripts import PREFIX, Scripts
-from pianofarm_common.renders import State
 from pianofarm_common.settings import Settings
 
-#: The group of readers of the farm's events: each event is given to one of them.
-GROUP = "callbacks"
-
-#: Events taken in one step.
-EVENTS = 500
-
-#: An event whose taker died is given to another after this long.
-STALE_MS = 60_000
+#: Jobs noted in one step of Redis.
+NOTED = 1000
 
 #: Longest address taken.
 URL_CHARACTERS = 2000
-
-_FINAL = {str(state) for state in State if state.final}
 
 
 def check_url(url: str) -> SplitResult:
@@ -65,22 +56,21 @@ class Call:
 
     job_id: str
     failures: int  #: calls that failed so far
+    due: str  #: when it is given to another unless it is forgotten, in ms as Redis wrote it
 
 
 class Callbacks:
     """Whom to tell. Methods raise as those of `Ledger`; thread-safe."""
 
-    def __init__(self, settings: Settings, client: redis.Redis, name: str) -> None:
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._redis = client
         self._where = address(settings.redis_url.get_secret_value())
         self._scripts = Scripts(client, settings, self._where)
-        self._ttl_s = settings.ledger_ttl_s
-        self._name = name
 
     @classmethod
-    def from_settings(cls, settings: Settings, name: str = "") -> Self:
-        """Callbacks of the farm at `redis_url`; connects at the first call. Args: name: of the process that takes."""
-        return cls(settings, connect(settings), name)
+    def from_settings(cls, settings: Settings) -> Self:
+        """Callbacks of the farm at `redis_url`; connects at the first call."""
+        return cls(settings, connect(settings))
 
     def close(self) -> None:
         """Close the connection."""
@@ -88,10 +78,8 @@ class Callbacks:
 
     def ask(self, batch: str, url: str, ended: Sequence[str]) -> None:
         """Have every job of a batch told about; call it after the submission. Args: ended: its jobs that ended already."""
-        with translated(self._where):
-            self._redis.set(f"{PREFIX}callback:{batch}", url, ex=self._ttl_s)
-            if ended:
-                self._redis.zadd(f"{PREFIX}calls", dict.fromkeys(ended, 0), nx=True)
+        for first in range(0, max(1, len(ended)), NOTED):
+            self._scripts.call("ask", *ended[first : first + NOTED], batch=batch, url=url)
 
     def url(self, batch: str) -> str | None:
         """The address of a batch; None where nobody asked."""
@@ -99,33 +87,10 @@ class Callbacks:
             found: Any = self._redis.get(f"{PREFIX}callback:{batch}")
         return found or None
 
-    def collect(self) -> int:
-        """Take the events since the last call, of whoever called, and note the jobs that ended; returns how many are to be told."""
-        with translated(self._where):
-            # From the first event that is left: a job may have ended after its batch asked and before any sweeper came.
-            with suppress(ResponseError):  # it is there already
-                self._redis.xgroup_create(f"{PREFIX}events", GROUP, id="0", mkstream=True)
-            stale: Any = self._redis.xautoclaim(f"{PREFIX}events", GROUP, self._name, STALE_MS, count=EVENTS)
-            fresh: Any = self._redis.xreadgroup(GROUP, self._name, {f"{PREFIX}events": ">"}, count=EVENTS)
-            events = [*stale[1], *(entry for _, entries in fresh or [] for entry in entries)]
-            if not events:
-                return 0
-            ends = [(fields["j"], fields["b"]) for _, fields in events if fields and fields.get("k") in _FINAL]
-            batches = list(dict.fromkeys(batch for _, batch in ends))
-            wanted: Any = self._redis.mget([f"{PREFIX}callback:{batch}" for batch in batches]) if batches else []
-            asked = {batch for batch, url in zip(batches, wanted, strict=True) if url}
-            jobs = dict.fromkeys((job for job, batch in ends if batch in asked), 0)
-            pipeline = self._redis.pipeline(transaction=True)
-            if jobs:
-                pipeline.zadd(f"{PREFIX}calls", jobs, nx=True)
-            pipeline.xack(f"{PREFIX}events", GROUP, *(event_id for event_id, _ in events))
-            pipeline.execute()
-        return len(jobs)
-
     def take(self, limit: int, lease_s: float) -> list[Call]:
         """Jobs to tell about now; nobody else gets them for `lease_s`."""
-        found = self._scripts.call("calls", limit=limit, hold_ms=round(lease_s * 1000))
-        return [Call(job_id, int(failures)) for job_id, failures in found]
+        found = self._scripts.call("calls", limit=limit, hold_ms=round(lease_s * 1000), told=[])
+        return [Call(job_id, int(failures), due) for job_id, failures, due in found]
 
     def later(self, call: Call, wait_s: float) -> None:
         """A call failed: again after this long."""
@@ -139,9 +104,5 @@ class Callbacks:
             pipeline.execute()
 
     def forget(self, call: Call) -> None:
-        """A job was told about, or never will be."""
-        with translated(self._where):
-            pipeline = self._redis.pipeline(transaction=True)
-            pipeline.zrem(f"{PREFIX}calls", call.job_id)
-            pipeline.hdel(f"{PREFIX}calltries", call.job_id)
-            pipeline.execute()
+        """A job was told about, or never will be; stays if it ended once more since it was taken."""
+        self._scripts.call("calls", limit=0, hold_ms=0, told=[(call.job_id, call.due)])

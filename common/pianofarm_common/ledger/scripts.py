@@ -37,6 +37,7 @@ FILES = {
     "retire": ("retire",),
     "worker": ("worker",),
     "spent": ("spent", "cancel"),
+    "ask": ("ask",),
     "calls": ("calls",),
 }
 

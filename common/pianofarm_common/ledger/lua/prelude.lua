@@ -23,6 +23,7 @@
 --   switches          hash: what is paused or drained; paused: sorted set of renders that met a pause, by time of submission
 --   mark              hash: class -> the youngest publication that was claimed
 --   quarantine        sorted set of quarantined renders; parked: list of unreadable messages; fence: counter of tokens
+--   callback:<batch>  the address that is told of every end of the batch's jobs; calls: sorted set of jobs to tell about, by when (ms)
 --   retiring:<key>    while the objects of a forgotten render are deleted
 --   workers, seen     hash and sorted set of living workers; fate:<worker> what ended one, as its parent saw it
 --   deaths:<host>     sorted set: renders whose worker died on this host and on no other, when; barred: hash of hosts that get no work
@@ -90,8 +91,8 @@ end
 
 -- What a call changes of counts is added up, and written by `settle` at its end: the renders of a bundle change the same ones.
 -- Fields of `load`; of each batch its columns; batches to be looked at by `settle_batch`, true where they grew; what is no longer leased
--- and what is to be deleted.
-local loads, columns, unsettled, unleased, gone = {}, {}, {}, {}, {}
+-- and what is to be deleted; of each batch the jobs that ended.
+local loads, columns, unsettled, unleased, gone, ended = {}, {}, {}, {}, {}, {}
 
 local function add(counts, name, n) counts[name] = (counts[name] or 0) + n end
 
@@ -260,6 +261,19 @@ local function add_all(hash, counts)
   call('HSET', hash, unpack(values))
 end
 
+-- Somebody asked to be told of a batch: its jobs that ended are to be told about. By when they ended, also those that ended before (a
+-- retry lets a job end twice): whoever tells of the first end at this moment must not forget the second.
+local function call_back(jobs)
+  for from = 1, #jobs, 1000 do
+    local noted = {}
+    for i = from, math.min(#jobs, from + 999) do
+      noted[#noted + 1] = int(NOW)
+      noted[#noted + 1] = jobs[i]
+    end
+    call('ZADD', P .. 'calls', unpack(noted))
+  end
+end
+
 -- Finished batches get their lifetime, those that grew or have work again lose it.
 local function settle_batch(batch, grew)
   local c = call('HMGET', P .. 'batch:' .. batch, 'total', 'done', 'failed', 'quarantined', 'cancelled')
@@ -270,8 +284,16 @@ local function settle_batch(batch, grew)
     if is_over then call('EXPIRE', P .. name .. batch, A.ttl_s)
     else call('PERSIST', P .. name .. batch) end
   end
+  -- The address lives as long as its batch; one call says whether there is any.
+  local address = P .. 'callback:' .. batch
+  if grew and not is_over then call('PERSIST', address) end
+  if is_over or ended[batch] then
+    local asked = is_over and call('EXPIRE', address, A.ttl_s) or not is_over and call('EXISTS', address)
+    if ended[batch] and asked == 1 then call_back(ended[batch]) end
+  end
   if is_over and (switch('pause', 'batch', batch) or switch('drain', 'batch', batch)) then
-    call('HDEL', P .. 'switches', 'pause:batch:' .. batch, 'drain:batch:' .. batch)
+    -- Whoever submits for one owner may only read the switches: then the next sweep takes these away.
+    redis.pcall('HDEL', P .. 'switches', 'pause:batch:' .. batch, 'drain:batch:' .. batch)
   end
 end
 
@@ -285,6 +307,10 @@ local function settle()
 end
 
 local function tell(r, job, batch, kind, fraction, err)
+  if FINAL[kind] then
+    ended[batch] = ended[batch] or {}
+    table.insert(ended[batch], job)
+  end
   for _, stream in ipairs({ P .. 'events:' .. batch, P .. 'events' }) do
     call('XADD', stream, 'MAXLEN', '~', A.events_max, '*', 'k', kind, 'j', job, 'b', batch, 'r', r.key, 'f', tostring(fraction or 0),
       'w', r.wk or '', 'e', err or '')

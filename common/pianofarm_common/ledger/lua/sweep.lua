@@ -94,6 +94,19 @@ for _, key in ipairs(held) do
 end
 if #held < A.limit then call('DEL', P .. 'unpaused') else call('SET', P .. 'unpaused', from) end
 
+-- Switches of batches that are over, or that nobody knows: `settle` takes them away.
+switch('pause', 'queue', '')
+for field in pairs(switches) do
+  local batch = string.match(field, '^%a+:batch:(.*)$')
+  if batch then settle_later(batch) end
+end
+
+-- What nobody told in the time that the ledger remembers a job.
+for _, job in ipairs(due(P .. 'calls', NOW - 1000 * A.ttl_s)) do
+  call('ZREM', P .. 'calls', job)
+  call('HDEL', P .. 'calltries', job)
+end
+
 local turns = {}
 for _, cls in ipairs({ 'interactive', 'standard', 'bulk' }) do
   local admitted = { cls, window(cls).min_n }
