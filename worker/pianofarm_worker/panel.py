@@ -1,7 +1,8 @@
 """What Celery's remote control may ask of a worker: to show itself. Nothing here stops, starts or changes anything.
 
-A broadcast has no sender: whoever may publish to Celery's channel, which Flower must to ask its questions, may publish any command.
-So workers know those only that change nothing. What the farm itself does to workers goes through signals of the system and the ledger.
+A broadcast has no sender: whoever may publish to Celery's channel, which Flower must to ask its questions, may publish any
+command. So workers know those only that change nothing. What the farm itself does to workers goes through signals of the system
+and the ledger.
 """
 
 from __future__ import annotations
