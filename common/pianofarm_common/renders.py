@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from pianofarm_common.errors import BadOption
 
-#: Raised whenever the same MIDI, model and options would give other bytes than before: part of every render key.
+#: Raised whenever the same MIDI, model and options would give other bytes than in the release before: part of every render key.
+#: Between releases it stays: a farm that runs on commits starts with an empty store after one that changes bytes.
 ENGINE_VERSION = "1"
 
 #: Version of the JSON written by this module: messages, ledger entries and sidecars carry it.
