@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,9 @@ from pianofarm_common.errors import BadModel, UnknownModel
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
+
+#: The digest a model had when it was imported or trained; not part of what the digest is taken over.
+DIGEST_FILE = "digest.txt"
 
 #: Models that are part of the package.
 PACKAGED_DIR = Path(__file__).parent / "weights"
@@ -69,6 +73,35 @@ def read_model(folder: Path) -> ModelInfo:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise BadModel(f"{config_path}: {type(error).__name__} {error}: not a model configuration") from None
+
+
+def note_digest(model: ModelInfo) -> None:
+    """Write a model's digest beside it, for `check_unchanged`. Raises OSError."""
+    (model.path / DIGEST_FILE).write_text(f"{model.digest}\n")
+
+
+def check_unchanged(model: ModelInfo) -> bool:
+    """Compare a model's digest with the one it had when it was fetched, imported or trained; False where that is not known.
+
+    Raises:
+        BadModel: its files are others since.
+    """
+    if re.fullmatch(r"[0-9a-f]{64}", model.path.name):
+        if model.path.name != model.digest:
+            raise BadModel(
+                f"{model.path} is damaged: its digest is {model.digest[:12]}; remove it, it is fetched again"
+            )
+        return True
+    noted = model.path / DIGEST_FILE
+    if not noted.is_file():
+        return False
+    before = noted.read_text(errors="replace").strip()
+    if before != model.digest:
+        raise BadModel(
+            f"{model.path} was changed since it was imported or trained: its digest is {model.digest[:12]} and was"
+            f" {before[:12]!r}; remove it and import it again, or remove {noted} if the change was meant"
+        )
+    return True
 
 
 @lru_cache(maxsize=64)

@@ -16,7 +16,9 @@ from pianofarm_common.models import (
     PACKAGED_DIR,
     WEIGHTS_FILE,
     ModelInfo,
+    check_unchanged,
     find_model,
+    note_digest,
     read_model,
 )
 from pianofarm_common.registry import Registry, publish
@@ -84,9 +86,11 @@ def import_model(source: Path, destination: Path, name: str) -> ModelInfo:
 
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        return import_checkpoint(source, destination, name)
+        model = import_checkpoint(source, destination, name)
+        note_digest(model)
     except OSError as error:
         raise BadSettings(f"cannot write the model to {destination}: {error.strerror or error}") from None
+    return model
 
 
 def check_options(model: ModelInfo, options: RenderOptions) -> None:
@@ -110,16 +114,17 @@ def adopt_model(source: Path, destination: Path) -> ModelInfo:
     """Copy a model folder, one that `pianofarm train` made for instance, to where it is found by its name.
 
     Raises:
-        BadModel: it is no model.
+        BadModel: it is no model, or another one than was trained or imported there.
         BadSettings: the destination cannot be written.
     """
-    read_model(source)
+    check_unchanged(read_model(source))
     part = destination.with_name(f".{destination.name}.part")
     try:
         part.mkdir(parents=True, exist_ok=True)
         for name in (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE):
             if (source / name).is_file():
                 shutil.copyfile(source / name, part / name)
+        note_digest(read_model(part))
         part.rename(destination)
     except OSError as error:
         raise BadSettings(f"cannot write the model to {destination}: {error.strerror or error}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -130,24 +129,24 @@ def verify(model: Name = "default", json: shared.Json = False) -> None:
     """Check a model's files, load it and render a short chord with it."""
     from pianofarm.cli.terminal import native_messages_in, print_json
     from pianofarm.models import require_worker, resolve_model
-    from pianofarm_common.errors import BadModel
+    from pianofarm_common.models import check_unchanged
     from pianofarm_common.registry import Registry
     from pianofarm_common.settings import Settings
 
     settings = Settings.load()
     found = resolve_model(model, settings.state_dir, Registry.from_settings(settings))
-    if re.fullmatch(r"[0-9a-f]{64}", found.path.name) and found.path.name != found.digest:
-        raise BadModel(f"{found.path} is damaged: its digest is {found.digest[:12]}; remove it, it is fetched again")
+    compared = check_unchanged(found)
     require_worker()
     from pianofarm.trial import render_chord
 
     with native_messages_in(settings.state_dir / "logs" / "models.log"):
         trial = render_chord(found, settings)
     if json:
-        print_json({**_facts(found), **asdict(trial)})
+        print_json({**_facts(found), "compared": compared, **asdict(trial)})
     else:
+        known = "" if compared else " (no earlier one is known to compare it with)"
         print(
-            f"{found.name}: digest {found.digest[:12]}, loaded in {trial.load_s:.1f} s, "
+            f"{found.name}: digest {found.digest[:12]}{known}, loaded in {trial.load_s:.1f} s, "
             f"a chord of {trial.audio_s:.1f} s peaks at {trial.peak_dbfs:.1f} dBFS: it works"
         )
 

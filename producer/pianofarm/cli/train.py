@@ -95,7 +95,7 @@ def samples(
         n_processes=processes or os.cpu_count() or 1,
         instrument=instrument,
     )
-    _show(model, as_json=json)
+    _made(model, as_json=json)
 
 
 @app.command()
@@ -181,7 +181,7 @@ def pairs(
 
             default = started_from or find_model("default", settings.state_dir)
             model = train_house_pairs(found, out, naming, default, recipe, limits, work_root, report)
-    _show(model, as_json=json)
+    _made(model, as_json=json)
 
 
 def require_training(*needed: str) -> None:
@@ -227,9 +227,12 @@ def _free(out: Path) -> None:
         raise BadOption(f"{out} is there already: give another folder, or remove it")
 
 
-def _show(model: ModelInfo, *, as_json: bool) -> None:
+def _made(model: ModelInfo, *, as_json: bool) -> None:
+    """Note the digest, by which `models verify` sees later changes, and say what was made."""
     from pianofarm.cli.terminal import print_json, say
+    from pianofarm_common.models import note_digest
 
+    note_digest(model)
     if as_json:
         print_json({"name": model.name, "digest": model.digest, "path": str(model.path)})
         return

@@ -10,7 +10,7 @@ import pytest
 from pianofarm.cli import run
 from pianofarm.models import resolve_model
 from pianofarm_common.errors import BadModel, BadSettings, UnknownModel
-from pianofarm_common.models import ModelInfo, catalogue, find_model, read_model
+from pianofarm_common.models import DEFAULT_MODEL, PACKAGED_DIR, ModelInfo, catalogue, find_model, read_model
 from pianofarm_common.registry import Registry
 from pianofarm_common.settings import Settings
 from pianofarm_common.storage import LocalBlobStore
@@ -170,3 +170,32 @@ def test_verify_finds_a_fetched_model_that_was_changed(settings, monkeypatch, ca
 
     assert run(["models", "verify", "mine"]) == 2
     assert "is damaged: its digest is" in capsys.readouterr().err
+
+
+def test_verify_finds_an_imported_model_that_was_changed_and_nothing_imports_it_again(tmp_path, monkeypatch, capsys):
+    made, state = tmp_path / "made", tmp_path / "state"
+    shutil.copytree(PACKAGED_DIR / DEFAULT_MODEL, made)
+    config = json.loads((made / "config.json").read_text())
+    (made / "config.json").write_text(json.dumps(config | {"name": "mine"}))
+    monkeypatch.setenv("PIANOFARM_STATE_DIR", str(state))
+    monkeypatch.delenv("PIANOFARM_REGISTRY", raising=False)
+    digest = read_model(made).digest
+
+    assert run(["models", "verify", str(made)]) == 0
+    assert "no earlier one is known to compare it with" in capsys.readouterr().out
+    assert run(["models", "import", str(made)]) == 0
+    assert find_model("mine", state).digest == digest
+    capsys.readouterr()
+    assert run(["models", "verify", "mine", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["compared"] is True
+
+    weights = state / "models" / "mine" / "model.safetensors"
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1
+    weights.write_bytes(changed)
+    for arguments in (["verify", "mine"], ["import", str(shutil.copytree(weights.parent, tmp_path / "copy"))]):
+        monkeypatch.setenv("PIANOFARM_STATE_DIR", str(state if arguments[0] == "verify" else tmp_path / "other"))
+        assert run(["models", *arguments]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert "was changed since it was imported or trained" in line
+        assert f"was '{digest[:12]}'; remove it and import it again" in line
