@@ -138,6 +138,10 @@ def test_a_midi_file_becomes_bytes_on_disk(farm: Farm, ledger: Ledger, tmp_path:
     assert again.cached
     assert again.result().info == result.info
 
+    bare = farm.submit(score, options=options | {"room": 0.0}).result(timeout_s=TIMEOUT_S)
+    without_room = bare.download(tmp_path / "bare.flac").read_bytes()
+    assert without_room == bare.download_dry(tmp_path / "bare-dry.flac").read_bytes()
+
 
 def test_a_hundred_identical_submissions_cost_one_render(farm: Farm, ledger: Ledger) -> None:
     batch = farm.submit_many([new_midi(60)] * 100)
