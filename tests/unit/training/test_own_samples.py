@@ -10,7 +10,7 @@ import soundfile
 
 from pianofarm.cli import run
 from pianofarm_common.errors import BadModel, BadOption, NotFound
-from pianofarm_common.models import DEFAULT_MODEL, PACKAGED_DIR, read_model
+from pianofarm_common.models import DEFAULT_MODEL, PACKAGED_DIR, check_unchanged, read_model
 from pianofarm_common.renders import RenderOptions
 from pianofarm_training.evaluation.materials import one_note
 from pianofarm_training.merging import add_instrument, check_can_take
@@ -225,6 +225,7 @@ def test_the_command_makes_a_model_with_a_card_of_measurements(trained):
     card = (trained / "README.md").read_text()
 
     assert read_model(trained).architecture == "house"
+    assert check_unchanged(read_model(trained))
     assert "Me, at home" in card
     assert "CC0-1.0" in card
     assert "Not yet." not in card
