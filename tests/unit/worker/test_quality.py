@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,11 +7,13 @@ import pytest
 from pianofarm_common import midi
 from pianofarm_common.errors import QualityGateFailed
 from pianofarm_common.midi import MidiLimits, Performance
+from pianofarm_common.models import find_model
 from pianofarm_common.renders import RenderOptions
 from pianofarm_worker import quality
-from pianofarm_worker.synth.piano import Rendering
+from pianofarm_worker.synth.piano import Rendering, load
 
 RATE = 16_000
+EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 def performance(*notes, pedal=()):
@@ -144,3 +147,118 @@ def test_the_audio_of_the_original_passes(shared, piece):
         wet, dry = (original[name][8_000:, None] for name in ("wet1", "dry1"))
     options = RenderOptions(duration_s=6.0, tail=False)
     quality.check(score, Rendering(wet=wet, dry=dry, sample_rate_hz=RATE, notes=1, dropped_notes=0), options)
+
+
+def dense(seed=1, n_notes=150, rate=RATE):
+    """A piece without rests from its first moment on, and its sound: decaying tones in two channels, loud and soft by turns."""
+    random = np.random.default_rng(seed)
+    onset_s = np.arange(n_notes) * 0.2
+    score = dataclasses.replace(
+        performance(*zip(onset_s, onset_s + 0.25, random.integers(40, 90, n_notes), strict=True)),
+        velocity=(np.where(np.arange(n_notes) // 25 % 2, 100, 50) + random.integers(-8, 9, n_notes)).astype(np.uint8),
+    )
+    wet = np.zeros((round((score.duration_s + 0.5) * rate), 2), np.float32)
+    for onset, pitch, velocity in zip(score.onset_s, score.pitch, score.velocity, strict=True):
+        t = np.arange(min(round(1.5 * rate), len(wet) - round(onset * rate))) / rate
+        hz = 440 * 2 ** ((int(pitch) - 69) / 12)
+        tone = sum(np.sin(2 * np.pi * k * hz * t) / k for k in (1, 2, 3) if k * hz < rate / 2)
+        tone = 0.2 * (velocity / 127) ** 2 * np.exp(-4 * t) * tone
+        wet[round(onset * rate) :][: len(t)] += (tone[:, None] * [1.0, 0.5]).astype(np.float32)
+    return score, Rendering(wet=wet, dry=wet.copy(), sample_rate_hz=rate, notes=n_notes, dropped_notes=0)
+
+
+def with_sound(rendering, wet):
+    return dataclasses.replace(rendering, wet=np.ascontiguousarray(wet, np.float32))
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 32_000, 44_100])
+@pytest.mark.parametrize("duration_s", [None, 12.3])
+def test_a_dense_piece_passes_at_every_rate_and_cut_anywhere(rate, duration_s):
+    score, rendering = dense(rate=rate)
+    if duration_s is not None:
+        rendering = with_sound(rendering, rendering.wet[: round(duration_s * rate)])
+        rendering = dataclasses.replace(rendering, dry=rendering.wet)
+    quality.check(score, rendering, RenderOptions(duration_s=duration_s))
+
+
+def noise(wet):
+    return np.random.default_rng(2).normal(0, 0.05, wet.shape)
+
+
+def hum(wet):
+    return np.repeat(0.1 * np.sin(2 * np.pi * 50 * np.arange(len(wet)) / RATE)[:, None], 2, axis=1)
+
+
+def backwards(wet):
+    return wet[::-1]
+
+
+def late(wet):
+    return np.roll(wet, round(0.37 * RATE), axis=0)
+
+
+@pytest.mark.parametrize("fault", [noise, hum, backwards, late])
+def test_a_dense_piece_that_is_not_in_the_sound_fails(fault):
+    score, rendering = dense()
+    with pytest.raises(QualityGateFailed, match="these notes are not in the sound, or not in time"):
+        quality.check(score, with_sound(rendering, fault(rendering.wet)), RenderOptions())
+
+
+def test_other_notes_than_those_of_the_piece_fail():
+    score, _ = dense(seed=1)
+    _, other = dense(seed=2)
+    other = with_sound(other, np.roll(other.wet, round(0.1 * RATE), axis=0))
+    with pytest.raises(QualityGateFailed, match="these notes are not in the sound"):
+        quality.check(score, other, RenderOptions())
+
+
+def test_inverted_velocities_fail():
+    score, rendering = dense()
+    inverted = dataclasses.replace(score, velocity=(150 - score.velocity.astype(int)).astype(np.uint8))
+    with pytest.raises(QualityGateFailed, match="the level does not follow the velocities"):
+        quality.check(inverted, rendering, RenderOptions())
+
+
+def test_a_model_without_velocities_passes():
+    score, rendering = dense()
+    any_velocity = np.random.default_rng(5).integers(40, 110, len(score.pitch)).astype(np.uint8)
+    quality.check(dataclasses.replace(score, velocity=any_velocity), rendering, RenderOptions())
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_a_dead_channel_fails(dead):
+    score, rendering = dense()
+    rendering.wet[:, dead] = 0
+    with pytest.raises(QualityGateFailed, match=f"channel {dead + 1} of 2 is .* it is dead"):
+        quality.check(score, rendering, RenderOptions())
+
+
+def test_a_channel_much_softer_than_the_other_passes():
+    score, rendering = dense()
+    quality.check(score, with_sound(rendering, rendering.wet * [1.0, 0.1]), RenderOptions())
+
+
+def test_a_level_that_only_soft_playing_can_have_fails_for_any_other():
+    score, rendering = dense()
+    soft = with_sound(rendering, rendering.wet * 10**-2.5)
+    with pytest.raises(QualityGateFailed, match="expected -70 to -3"):
+        quality.check(score, soft, RenderOptions())
+    quality.check(dataclasses.replace(score, velocity=score.velocity // 8 + 1), soft, RenderOptions())
+
+
+def test_renders_that_lack_many_notes_by_the_models_polyphony_are_not_judged_by_their_strikes():
+    score, rendering = dense()
+    lacking = dataclasses.replace(with_sound(rendering, noise(rendering.wet)), dropped_notes=60)
+    quality.check(score, lacking, RenderOptions())
+
+
+@pytest.mark.parametrize("piece", ["dense-study", "pedal-study", "velocity-ladder"])
+def test_the_default_models_examples_pass_and_fail_backwards(piece, tmp_path):
+    score = midi.read_performance((EXAMPLES / f"{piece}.mid").read_bytes(), MidiLimits(10**7, 7200, 10**6, 1024))
+    options = RenderOptions()
+    piano = load(find_model("default", tmp_path))
+    rendering = piano.render(score, options, seed=1)
+    quality.check(score, rendering, options)
+    if piece != "velocity-ladder":  # too few clear strikes to judge
+        with pytest.raises(QualityGateFailed):
+            quality.check(score, with_sound(rendering, rendering.wet[::-1]), options)
