@@ -144,3 +144,20 @@ def test_an_untrained_model_gives_the_original_s_samples(shared, open_piano, nam
     )
     assert relative_rms_error(dry, expected["dry1"]) < 1e-3
     assert relative_rms_error(wet, expected["wet1"]) < 1e-3
+
+
+def test_the_engine_of_every_render_gives_the_samples_of_the_one_that_rounds_as_the_original(
+    shared, open_piano, dafx22
+):
+    """What rounds like the published code is another additive synthesizer and another room than those of every render.
+
+    The rounding of the published phases is all that they differ by, and grows with time: behind 0.75 s of silence by 0.08 % of
+    the sound's root mean square at 1 s and 1.1 % at 2 s. A hop, a partial or a room in the wrong place makes tens of percent.
+    """
+    expected = fixture_of(shared, "liz_et3")
+    notes, pedal, number = expected["conditioning"][:500], expected["pedal"][:500], int(expected["piano_model"])
+    rounded = open_piano("dafx22", rounded=True).synthesize(notes, pedal, piano=number, seed=3)
+    usual = dafx22.synthesize(notes, pedal, piano=number, seed=3)
+    for ours, theirs in zip(usual, rounded, strict=True):
+        assert relative_rms_error(ours[:16_000], theirs[:16_000]) < 2e-3
+        assert relative_rms_error(ours, theirs) < 2e-2

@@ -11,6 +11,7 @@ from pianofarm_common.errors import BadModel, BadOption, Cancelled
 from pianofarm_common.midi import Performance
 from pianofarm_common.models import read_model
 from pianofarm_common.renders import RenderOptions
+from pianofarm_worker.synth.piano import BatchRequest
 from pianofarm_worker.synth.published.configs import DAFX22
 from pianofarm_worker.synth.published.release import extend_pitch
 
@@ -24,6 +25,14 @@ def piano(small_model):
     from pianofarm_worker.synth.published.piano import PublishedPiano
 
     return PublishedPiano(small_model)
+
+
+@pytest.fixture(scope="module")
+def full_size(tmp_path_factory):
+    """A model of the size of the published ones. Libraries choose the program of a product by its size."""
+    from pianofarm_worker.synth.published.checkpoints import write_model
+
+    return write_model(tmp_path_factory.mktemp("full") / "full", "full", DAFX22, random_weights(DAFX22))
 
 
 def performance(n_notes=12, spacing_s=0.2, chord=1):
@@ -67,21 +76,32 @@ def test_chunks_so_short_that_they_would_change_the_bytes_are_refused(small_mode
         PublishedPiano(small_model, chunk_frames=50)
 
 
-def test_at_the_size_of_a_published_model_neither_chunks_nor_threads_change_the_bytes(tmp_path):
-    """Libraries choose the program of a product by its size."""
-    from pianofarm_worker.synth.published.checkpoints import write_model
+def test_at_the_size_of_a_published_model_neither_chunks_nor_threads_change_the_bytes(full_size):
     from pianofarm_worker.synth.published.piano import PublishedPiano
 
-    info = write_model(tmp_path / "full", "full", DAFX22, random_weights(DAFX22))
     notes, pedal = np.zeros((370, 16, 2), np.float32), np.zeros((370, 4), np.float32)
     for voice in range(16):
         notes[10 + voice :, voice] = 40 + 3 * voice, 0.0
         notes[10 + voice, voice, 1] = 0.6
-    _, expected = PublishedPiano(info, batch_size=1).synthesize(notes, pedal, seed=1)
+    _, expected = PublishedPiano(full_size, batch_size=1).synthesize(notes, pedal, seed=1)
     assert np.abs(expected).max() > 1e-4
     for otherwise in ({"chunk_frames": 100}, {"n_threads": 16, "chunk_frames": 333}):
-        _, wet = PublishedPiano(info, batch_size=1, **otherwise).synthesize(notes, pedal, seed=1)
+        _, wet = PublishedPiano(full_size, batch_size=1, **otherwise).synthesize(notes, pedal, seed=1)
         assert wet.tobytes() == expected.tobytes()
+
+
+def test_at_the_size_of_a_published_model_neighbours_and_places_do_not_change_the_bytes(full_size):
+    from pianofarm_worker.synth.published.piano import PublishedPiano
+
+    piano = PublishedPiano(full_size, batch_size=2)
+    options = RenderOptions(warm_up_s=0.1, tail=False)
+    requests = [BatchRequest(performance(n_notes, chord=4), options, seed=n_notes) for n_notes in (7, 2)]
+    alone = [piano.render(r.performance, r.options, seed=r.seed).wet for r in requests]
+    assert len(alone[0]) > len(alone[1])
+    assert min(np.abs(wet).max() for wet in alone) > 1e-4
+    for order in ((0, 1), (1, 0)):
+        together = piano.render_batch([requests[i] for i in order])
+        assert [r.wet.tobytes() for r in together] == [alone[i].tobytes() for i in order]
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_threads(piano, small_model):
@@ -234,4 +254,5 @@ def test_a_long_piece_needs_hardly_more_memory_than_a_short_one(small_model, cho
     # Ten minutes of conditioning are 22 MB, of context 5 MB, of moments and steps 29 MB; of audio it would be 77 MB, of raw
     # controls 139 MB.
     assert ten_minutes_mb - two_minutes_mb < 120
-    assert ten_minutes_mb < 2000
+    # MiB; 950 are 996 MB, and 1 GB is what a worker may need. Measured: 762 with TensorFlow, 449 with JAX, Numba in both.
+    assert ten_minutes_mb < 950
