@@ -6,7 +6,9 @@ One `KeyAnalysis` a key, cached as an .npz file. Nothing is fitted here.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from functools import partial
 from multiprocessing import get_context
@@ -220,7 +222,9 @@ def _phases(start: NDArray[np.complex64]) -> NDArray[np.float32]:
     return np.stack([left, left + difference]).astype(np.float32)
 
 
-def analyse(samples: SampleSet, layout: Layout, folder: Path, *, n_processes: int = 1) -> list[KeyAnalysis]:
+def analyse(
+    samples: SampleSet, layout: Layout, folder: Path, *, n_processes: int = 1, report: Callable[[], None] | None = None
+) -> list[KeyAnalysis]:
     """Analyse every recorded key, or read what an earlier run left.
 
     Args:
@@ -228,15 +232,19 @@ def analyse(samples: SampleSet, layout: Layout, folder: Path, *, n_processes: in
         layout: of the model to be.
         folder: where the results are kept, one file a key.
         n_processes: keys analysed at a time.
+        report: called when a key is done.
     """
     folder.mkdir(parents=True, exist_ok=True)
     todo = [pitch for pitch in samples.pitches if not (folder / f"{pitch}-v{VERSION}.npz").is_file()]
     work = partial(_analyse_to, samples, layout, folder)
-    if n_processes > 1 and len(todo) > 1:
-        with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
-            list(pool.map(work, todo))
-    else:
-        list(map(work, todo))
+    with ExitStack() as pools:
+        several = n_processes > 1 and len(todo) > 1
+        pool = (
+            pools.enter_context(ProcessPoolExecutor(n_processes, mp_context=get_context("spawn"))) if several else None
+        )
+        for _ in map(work, todo) if pool is None else pool.map(work, todo):
+            if report is not None:
+                report()
     return [KeyAnalysis.read(folder / f"{pitch}-v{VERSION}.npz") for pitch in samples.pitches]
 
 

@@ -9,8 +9,17 @@ from typing import Any
 MEASURED_START, MEASURED_END = "<!-- measured -->", "<!-- /measured -->"
 
 
-def model_card(name: str, licence: str, facts: Mapping[str, Any], fit_s: float, machine: str) -> str:
-    """The card of a freshly trained model, in Markdown, not measured yet."""
+def model_card(name: str, licence: str, facts: Mapping[str, Any], took_s: Mapping[str, float], machine: str) -> str:
+    """The card of a freshly trained model, in Markdown, not measured yet.
+
+    Args:
+        name: of the model.
+        licence: of the model.
+        facts: what the configuration says of its training.
+        took_s: seconds by the clock, all runs together, by part of the work.
+        machine: what it was trained on.
+    """
+    parts = ", ".join(f"{part} {seconds / 60:.1f}" for part, seconds in took_s.items())
     held_out = ", ".join(str(layer + 1) for layer in facts["held_out_layers"]) or "none"
     n_passage_steps, n_onset_steps = facts.get("passage_steps", 0), facts.get("onset_steps", 0)
     passages = (
@@ -40,7 +49,8 @@ A piano as additive synthesis and shaped noise, its time functions, levels and v
 {facts["gain_steps"]} Adam steps for each gain network, {facts["envelope_steps"]} for each envelope network, then
 {facts["joint_steps"]} each, a few times over, for those of the partials together: loud partials first, then all nearly alike
 (loss: Huber in dB on measured partial levels and noise-band levels over time). {passages} {onsets}
-Seed {facts["seed"]}; {fit_s / 60:.1f} minutes in all, by the clock, on one of two shared {machine} cores.
+Seed {facts["seed"]}; {sum(took_s.values()) / 60:.1f} minutes by the clock, all runs together ({parts}), on
+{machine}, other work on them not known.
 {facts["parameters"]:,} learned parameters. Layers held out, never seen by the networks: {held_out} of {facts["layers"]}, softest
 first.
 

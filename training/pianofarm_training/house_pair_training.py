@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +14,7 @@ import numpy as np
 from pianofarm_common.errors import BadOption
 from pianofarm_common.midi import MidiLimits
 from pianofarm_common.models import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, ModelInfo, read_model
+from pianofarm_training.clock import machine
 from pianofarm_training.house_pairs import HOP, HouseOutcome, fit_recordings, read_recordings
 from pianofarm_training.naming import Naming, Recipe, fingerprint
 from pianofarm_training.pair_measures import measure_pairs
@@ -128,7 +127,7 @@ A house piano (additive synthesis and shaped noise, driven by small networks) fi
 
 `pianofarm train pairs --architecture house`: {facts["steps"]} Adam steps of {facts["batch_size"]} excerpts
 of {facts["excerpt_s"]} s, seed {facts["seed"]}, on powers in mel bands over time. The last run made
-{outcome.n_steps_now} of them in {minutes:.1f} minutes on {os.cpu_count()} {platform.machine()} cores, other work on them not known.
+{outcome.n_steps_now} of them in {minutes:.1f} minutes on {machine()}, other work on them not known.
 
 ## Measured
 

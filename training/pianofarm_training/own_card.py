@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pianofarm_training.card import MEASURED_END, MEASURED_START
+from pianofarm_training.clock import machine
 from pianofarm_training.samples import SampleSet
 
 
@@ -48,8 +47,8 @@ A house piano (additive synthesis and shaped noise, driven by small networks) le
 `pianofarm train samples`, size {effort.size_name}, seed {facts["seed"]}: {facts["gain_steps"]} Adam steps for each gain network,
 {facts["envelope_steps"]} for each envelope network, {facts["joint_steps"]} for those of the partials together,
 {facts["passage_steps"]} on short passages that the model itself plays, {facts["onset_steps"]} on how loud notes begin;
-{facts["parameters"]:,} learned parameters. The last run took {effort.minutes:.1f} minutes on {os.cpu_count()} {platform.machine()}
-cores, other work on them not known. Layers held out: {held_out}.
+{facts["parameters"]:,} learned parameters. The last run took {effort.minutes:.1f} minutes on
+{machine()}, other work on them not known. Layers held out: {held_out}.
 
 ## Measured
 

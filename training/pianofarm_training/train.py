@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import platform
+import hashlib
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from pianofarm_common.models import DEFAULT_MODEL, PACKAGED_DIR
 from pianofarm_training.analysis import KeyAnalysis, analyse
 from pianofarm_training.card import model_card
+from pianofarm_training.clock import Clock, machine
 from pianofarm_training.data import DEFAULT_DATA_DIR
 from pianofarm_training.export import export, tuning_parameters
 from pianofarm_training.knock import measure, without_knocks
@@ -75,48 +75,52 @@ def train(
         held_out: layers that are not learned from.
         n_processes: keys analysed at a time.
     """
-    layout = Layout()
-    started = time.monotonic()
-    analyses = analyse(samples, layout, work_dir, n_processes=n_processes)
-    print(f"analysis of {len(samples.files)} recordings: {time.monotonic() - started:.0f} s", flush=True)
-    knock = measure(samples, analyses, layout, held_out, work_dir)
-    analyses = without_knocks(analyses, knock)
-    measured = knock.parameters | {"hiss.density_db": room_tone_db(analyses, layout)}
-    t60_s = decay_times_s(samples.releases) if samples.releases else np.full(len(CENTRES_HZ), TYPICAL_T60_S, np.float32)
-    room = {"room.t60_s": t60_s, "room.at_hz": np.array(CENTRES_HZ, np.float32)}
-    release_db, release_s = release_levels(samples.releases, layout)
+    layout, clock = Layout(), Clock(work_dir / "clock.json")
+    with clock.part("analysis") as note:
+        analyses = analyse(samples, layout, work_dir, n_processes=n_processes, report=note)
+        knock = measure(samples, analyses, layout, held_out, work_dir)
+        analyses = without_knocks(analyses, knock)
+        measured = knock.parameters | {"hiss.density_db": room_tone_db(analyses, layout)}
+        t60_s = np.full(len(CENTRES_HZ), TYPICAL_T60_S, np.float32)
+        if samples.releases:
+            t60_s = decay_times_s(samples.releases)
+        room = {"room.t60_s": t60_s, "room.at_hz": np.array(CENTRES_HZ, np.float32)}
+        release_db, release_s = release_levels(samples.releases, layout)
+    print(f"analysis of {len(samples.files)} recordings: {clock.seconds('analysis'):.0f} s", flush=True)
     from pianofarm_training.fit import fit
     from pianofarm_training.initial import Size
 
     size = size or Size()
     layers = [layer for layer in range(len(samples.velocities)) if layer not in held_out]
     kept = [without_layers(analysis, held_out) for analysis in analyses]
-    stages_dir = work_dir / "stages"
-    learned, learned_s = fit(
-        kept,
-        [samples.velocities[layer] for layer in layers],
-        release_db,
-        release_s,
-        layout,
-        size,
-        seed=seed,
-        stages_dir=stages_dir,
-    )
-    print(f"fit: {learned_s:.0f} s", flush=True)
-    known = tuning_parameters(analyses) | room | measured
-    last: dict[str, Any] = {"learning_rate": size.learning_rate, "seed": seed, "stages_dir": stages_dir}
-    if size.passage_steps:
-        from pianofarm_training.finetune import finetune
+    run = hashlib.sha256(repr((seed, size, held_out)).encode()).hexdigest()[:12]
+    with clock.part(f"learning {run}") as note:
 
-        found, seconds = finetune(samples, learned | known, layers, layout, n_steps=size.passage_steps, **last)
-        print(f"passages: {seconds:.0f} s", flush=True)
-        learned, learned_s = learned | found, learned_s + seconds
-    if size.onset_steps:
-        from pianofarm_training.onsets import learn_onsets
+        def report(line: str) -> None:
+            print(line, flush=True)
+            note()
 
-        found, seconds = learn_onsets(samples, learned | known, kept, layers, layout, n_steps=size.onset_steps, **last)
-        print(f"onsets: {seconds:.0f} s", flush=True)
-        learned, learned_s = learned | found, learned_s + seconds
+        stages: dict[str, Any] = {"seed": seed, "stages_dir": work_dir / "stages", "report": report}
+        velocities = [samples.velocities[layer] for layer in layers]
+        learned, learned_s = fit(kept, velocities, release_db, release_s, layout, size, **stages)
+        report(f"fit: {learned_s:.0f} s")
+        known = tuning_parameters(analyses) | room | measured
+        last: dict[str, Any] = stages | {"learning_rate": size.learning_rate}
+        if size.passage_steps:
+            from pianofarm_training.finetune import finetune
+
+            found, seconds = finetune(samples, learned | known, layers, layout, n_steps=size.passage_steps, **last)
+            report(f"passages: {seconds:.0f} s")
+            learned, learned_s = learned | found, learned_s + seconds
+        if size.onset_steps:
+            from pianofarm_training.onsets import learn_onsets
+
+            beginnings = samples, learned | known, kept, layers, layout
+            found, seconds = learn_onsets(*beginnings, n_steps=size.onset_steps, **last)
+            report(f"onsets: {seconds:.0f} s")
+            learned, learned_s = learned | found, learned_s + seconds
+    # Stages that are older than the clock's file carry their seconds themselves.
+    learning_s = max(learned_s, clock.seconds(f"learning {run}"))
     facts = {
         "data": samples.credit,
         "recorded_keys": len(samples.pitches),
@@ -131,7 +135,8 @@ def train(
         "parameters": sum(value.size for value in learned.values()),
     }
     config = {"licence": licence, "output_gain_db": OUTPUT_GAIN_DB, "room_level_db": ROOM_LEVEL_DB, "training": facts}
-    card = model_card(name, licence, facts, learned_s, platform.machine())
+    took_s = {"analysis": clock.seconds("analysis"), "learning": learning_s}
+    card = model_card(name, licence, facts, took_s, machine())
     export(folder, name, learned | known, layout, config, card)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from typing import Any
 
 import tensorflow as tf
 
+from pianofarm_training.clock import machine
 from pianofarm_training.naming import Naming
 from pianofarm_training.published.loop import Outcome
 from pianofarm_worker.synth.published.configs import PublishedConfig
@@ -42,7 +41,7 @@ recordings with their MIDI.
 
 `pianofarm train pairs`, from {origin}: {facts["steps"]} Adam steps of {facts["batch_size"]} excerpts
 of {facts["excerpt_s"]:g} s, seed {facts["seed"]}. The last run made {outcome.n_steps_now} of them in {minutes:.1f} minutes
-on {os.cpu_count()} {platform.machine()} cores {_devices()}, other work on them not known.
+on {machine()} {_devices()}, other work on them not known.
 
 ## Measured
 
