@@ -9,6 +9,10 @@ data: $(VENV)/.dev  ## fetch the recordings the house piano is learned from (80 
 train: data  ## learn the house piano; goes on where it was killed
 	@$(BIN)/python -m pianofarm_training.train
 
+.PHONY: train-picture
+train-picture: data  ## every step from the recordings of one note to the model, docs/pictures/note-steps.png
+	@$(BIN)/python -m pianofarm_training.pictures --steps 60 --layer 12 --out docs/pictures/note-steps.png
+
 # ViSQOL, Zimtohrli and Transkun want torch and more (1 GB): apart from the project's environment, as nothing that ships is made by
 # them. pip rather than uv, since it may have a build of torch without CUDA configured (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL).
 $(EARS)/.ready: training/listening/requirements.txt training/listening/requirements-alone.txt | $(BIN)/uv

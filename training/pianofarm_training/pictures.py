@@ -1,4 +1,6 @@
-"""`python -m pianofarm_training.pictures`: recorded notes and the model's, side by side, as one PNG. Measures nothing."""
+"""`python -m pianofarm_training.pictures`: recorded notes and the model's, side by side, as one PNG; or, with `--steps`, every step
+from one recording to the model. Measures nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pianofarm_common.models import DEFAULT_MODEL, PACKAGED_DIR, read_model
+from pianofarm_common.models import DEFAULT_MODEL, PACKAGED_DIR, WEIGHTS_FILE, read_model
 from pianofarm_common.renders import RenderOptions
 from pianofarm_training.data import DEFAULT_DATA_DIR
 from pianofarm_training.evaluation.materials import one_note
+from pianofarm_training.note_picture import draw_steps
+from pianofarm_training.note_steps import steps_of
 from pianofarm_training.samples import SampleSet, read_note, salamander
+from pianofarm_training.train import HELD_OUT_LAYERS
 from pianofarm_worker.synth.house.piano import HousePiano
 
 #: Length of what is shown, and of its first moments shown as a waveform.
 SECONDS, ONSET_S = 3.0, 0.05
+
+#: Length of the note whose steps are shown.
+NOTE_S = 6.0
 
 _WINDOW, _HOP = 1024, 128
 
@@ -60,6 +68,35 @@ def draw(piano: HousePiano, samples: SampleSet, pitches: list[int], layer: int, 
     plt.close(figure)
 
 
+def draw_note(
+    piano: HousePiano,
+    samples: SampleSet,
+    analysis_dir: Path,
+    pitch: int,
+    layer: int,
+    path: Path,
+    held_out: tuple[int, ...] = HELD_OUT_LAYERS,
+) -> None:
+    """What analysis and fit made of one recorded key, a panel a step.
+
+    Args:
+        piano: the model.
+        samples: the recordings.
+        analysis_dir: where their analysis is kept.
+        pitch: a recorded key.
+        layer: index of the velocity layer, softest first.
+        path: of the PNG.
+        held_out: layers that the model was not trained on.
+    """
+    from safetensors.numpy import load_file
+
+    steps = steps_of(samples, load_file(piano.info.path / WEIGHTS_FILE), analysis_dir, held_out, pitch, layer)
+    recorded = read_note(samples.files[pitch, layer], steps.rate_hz, NOTE_S)
+    note = one_note(pitch, round(samples.velocities[layer]), NOTE_S)
+    ours = piano.render(note, RenderOptions(tail=False), seed=1).dry / piano.output_gain
+    draw_steps(steps, (recorded, ours), path)
+
+
 def _spectrogram_db(sound: NDArray[np.float32]) -> NDArray[np.float32]:
     frames = np.lib.stride_tricks.sliding_window_view(sound, _WINDOW)[::_HOP] * np.hanning(_WINDOW).astype(np.float32)
     return np.asarray(20 * np.log10(np.abs(np.fft.rfft(frames)).T + 1e-4), np.float32)
@@ -79,9 +116,17 @@ def main(arguments: list[str] | None = None) -> int:
         "--keys", type=int, nargs="+", default=[21, 36, 60, 84, 105], help="recorded keys, MIDI pitches"
     )
     parser.add_argument("--layer", type=int, default=11, help="velocity layer, 1 the softest")
+    parser.add_argument("--steps", type=int, metavar="KEY", help="every step for one recorded key instead, MIDI pitch")
     parser.add_argument("--out", type=Path, default=Path("notes.png"))
     chosen = parser.parse_args(arguments)
-    draw(HousePiano(read_model(chosen.model)), salamander(chosen.data), chosen.keys, chosen.layer - 1, chosen.out)
+    piano, samples = HousePiano(read_model(chosen.model)), salamander(chosen.data)
+    for pitch in chosen.keys if chosen.steps is None else [chosen.steps]:
+        if (pitch, chosen.layer - 1) not in samples.files:
+            parser.error(f"key {pitch}, layer {chosen.layer}: not recorded; keys are {samples.pitches}, layers 1 to 16")
+    if chosen.steps is None:
+        draw(piano, samples, chosen.keys, chosen.layer - 1, chosen.out)
+    else:
+        draw_note(piano, samples, chosen.data / "analysis", chosen.steps, chosen.layer - 1, chosen.out)
     print(chosen.out)
     return 0
 

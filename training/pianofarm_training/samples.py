@@ -91,6 +91,18 @@ def read_note(path: Path, sample_rate_hz: int, max_s: float = 30.0) -> NDArray[n
     Returns:
         [n_samples, 2] float32 at the file's own level; a single channel is repeated.
     """
+    _, samples, onset = aligned(path, sample_rate_hz, max_s)
+    return samples[onset : onset + int(max_s * sample_rate_hz)]
+
+
+def aligned(
+    path: Path, sample_rate_hz: int, max_s: float = 30.0
+) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
+    """What `read_note` makes of a recording before it cuts it.
+
+    Returns:
+        As recorded, at the rate wanted, and high-passed, [n_samples, 2] float32 both; the sample at which the note begins.
+    """
     import soundfile
     import soxr
     from scipy.signal import butter, sosfiltfilt
@@ -102,9 +114,8 @@ def read_note(path: Path, sample_rate_hz: int, max_s: float = 30.0) -> NDArray[n
     if rate_hz != sample_rate_hz:
         samples = soxr.resample(samples, rate_hz, sample_rate_hz, quality="HQ")
     high_pass = butter(2, HIGH_PASS_HZ, "highpass", fs=sample_rate_hz, output="sos")
-    samples = np.asarray(sosfiltfilt(high_pass, samples, axis=0), np.float32)
-    onset = find_onset(samples, sample_rate_hz)
-    return samples[onset : onset + int(max_s * sample_rate_hz)]
+    filtered = np.asarray(sosfiltfilt(high_pass, samples, axis=0), np.float32)
+    return samples, filtered, find_onset(filtered, sample_rate_hz)
 
 
 def find_onset(samples: NDArray[np.float32], sample_rate_hz: int) -> int:

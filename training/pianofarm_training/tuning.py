@@ -53,13 +53,13 @@ def measure(notes: list[NDArray[np.float32]], pitch: int, sample_rate_hz: int) -
         pitch: the key, which bounds the search to 120 cents around equal temperament.
         sample_rate_hz: of the notes.
     """
-    level_db, bin_hz = _spectrum(notes, pitch, sample_rate_hz)
+    level_db, bin_hz = spectrum(notes, pitch, sample_rate_hz)
     coarse = _search(level_db, bin_hz, pitch)
     return _refine(level_db, bin_hz, coarse, count_partials(pitch, coarse))
 
 
-def _spectrum(notes: list[NDArray[np.float32]], pitch: int, sample_rate_hz: int) -> tuple[FloatArray, float]:
-    """Mean power spectrum in dB above its own floor, and the width of a bin."""
+def spectrum(notes: list[NDArray[np.float32]], pitch: int, sample_rate_hz: int) -> tuple[FloatArray, float]:
+    """Mean power spectrum in dB above its own floor, and the width of a bin; as for `measure`."""
     length_s = float(np.interp(pitch, [21, 108], [3.0, 0.4]))
     start = int(float(np.interp(pitch, [21, 108], [0.2, 0.03])) * sample_rate_hz)
     n = min(int(length_s * sample_rate_hz), min(len(note) for note in notes) - start)
@@ -100,24 +100,47 @@ def _refine(level_db: FloatArray, bin_hz: float, tuning: Tuning, n_partials: int
     k_found: list[int] = []
     f_found: list[float] = []
     for k in range(1, n_partials + 1):
-        predicted_hz = float(tuning.partials_hz(k)[-1])
-        reach = max(3, int(max(0.004 * predicted_hz, 0.03 * tuning.f0_hz) / bin_hz))
-        low = int(predicted_hz / bin_hz) - reach
-        if low < 2 or predicted_hz / bin_hz + reach + 2 >= len(level_db):
+        found_hz = _peak_hz(level_db, bin_hz, float(tuning.partials_hz(k)[-1]), tuning.f0_hz)
+        if found_hz is None:
             continue
-        at = low + int(np.argmax(level_db[low : low + 2 * reach + 1]))
-        if level_db[at] < 15:
-            continue
-        before, here, after = level_db[at - 1], level_db[at], level_db[at + 1]
-        offset = 0.5 * (before - after) / (before - 2 * here + after) if before + after < 2 * here else 0.0
         k_found.append(k)
-        f_found.append((at + float(np.clip(offset, -0.5, 0.5))) * bin_hz)
+        f_found.append(found_hz)
         if k >= 4:
             tuning = _fit_law(np.array(k_found), np.array(f_found), tuning)
     if len(k_found) in (1, 2, 3):
         ratio = np.median(np.array(f_found) / tuning.partials_hz(n_partials)[np.array(k_found) - 1])
         tuning = Tuning(tuning.f0_hz * float(ratio), tuning.inharmonicity)
     return tuning
+
+
+def peaks(
+    level_db: FloatArray, bin_hz: float, tuning: Tuning, n_partials: int
+) -> tuple[NDArray[np.int_], NDArray[np.float64]]:
+    """Numbers and frequencies of the partials that stand out of a spectrum near their predictions.
+
+    Args:
+        level_db: from `spectrum`.
+        bin_hz: from `spectrum`.
+        tuning: the law.
+        n_partials: looked for.
+    """
+    found = [_peak_hz(level_db, bin_hz, float(hz), tuning.f0_hz) for hz in tuning.partials_hz(n_partials)]
+    k = np.array([index for index, hz in enumerate(found, 1) if hz is not None], int)
+    return k, np.array([hz for hz in found if hz is not None], float)
+
+
+def _peak_hz(level_db: FloatArray, bin_hz: float, predicted_hz: float, f0_hz: float) -> float | None:
+    """The highest peak near a prediction, by a parabola through three bins; None where it is less than 15 dB above the floor."""
+    reach = max(3, int(max(0.004 * predicted_hz, 0.03 * f0_hz) / bin_hz))
+    low = int(predicted_hz / bin_hz) - reach
+    if low < 2 or predicted_hz / bin_hz + reach + 2 >= len(level_db):
+        return None
+    at = low + int(np.argmax(level_db[low : low + 2 * reach + 1]))
+    if level_db[at] < 15:
+        return None
+    before, here, after = level_db[at - 1], level_db[at], level_db[at + 1]
+    offset = 0.5 * (before - after) / (before - 2 * here + after) if before + after < 2 * here else 0.0
+    return (at + float(np.clip(offset, -0.5, 0.5))) * bin_hz
 
 
 def _fit_law(k: NDArray[np.int_], frequency_hz: FloatArray, tuning: Tuning) -> Tuning:

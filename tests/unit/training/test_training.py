@@ -1,5 +1,6 @@
 """Training on a piano made in the test: from recordings to a model that plays them."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -15,9 +16,12 @@ from pianofarm_common.renders import RenderOptions
 from pianofarm_training import data, tuning
 from pianofarm_training.analysis import analyse, analyse_key, partial_frames
 from pianofarm_training.card import with_measurements
+from pianofarm_training.clock import machine
 from pianofarm_training.distances import decay_time_s, log_spectral_distance_db
 from pianofarm_training.initial import Size
+from pianofarm_training.note_steps import steps_of
 from pianofarm_training.passages import passage
+from pianofarm_training.pictures import draw_note
 from pianofarm_training.sampler import Sampler
 from pianofarm_training.samples import SALAMANDER_LAYER_LOW, SampleSet, find_onset, layer_of, read_note, salamander
 from pianofarm_training.train import train
@@ -197,7 +201,40 @@ def test_the_model_card_names_data_licence_and_effort(trained):
     assert "made up" in card
     assert "CC0-1.0" in card
     assert "300 for each envelope network" in card
+    took_s = json.loads((trained.info.path.parent / "work" / "clock.json").read_text())
+    assert len(took_s) == 2
+    assert f"{sum(took_s.values()) / 60:.1f} minutes by the clock" in card
+    assert f"on\n{machine()}," in card
     assert "| 0.5 dB |" in with_measurements(card, "| level | 0.5 dB |")
+
+
+def test_the_steps_of_a_note_are_gathered_as_analysis_and_fit_made_them(trained, recordings):
+    parameters = load_file(trained.info.path / "model.safetensors")
+    steps = steps_of(recordings, parameters, trained.info.path.parent / "work", (2,), 60, 2)
+
+    assert steps.onset / steps.rate_hz == pytest.approx(LEAD_S, abs=0.002)
+    assert (steps.peak_k[:8] == np.arange(1, 9)).all()
+    law_hz = steps.law.partials_hz(8)
+    np.testing.assert_allclose(1200 * np.log2(steps.peak_hz[:8] / law_hz), 0, atol=1.0)
+    note = steps.high_passed[steps.onset :][: len(steps.residual)]
+    assert level_db(steps.residual[320:]) < level_db(note[320:]) - 20
+    # The layer was held out: what the networks say of it is a prediction.
+    early = (steps.time_s > 0.02) & (steps.time_s < 0.5)
+    predicted_db = steps.envelope_db + steps.gain_db[:, round(VELOCITIES[2])][:, None]
+    off_db = (predicted_db - steps.level_db[2])[:4, early]
+    assert np.sqrt((off_db**2).mean()) < 2.0
+    assert (np.diff(steps.gain_db, axis=1) >= 0).all()
+    assert steps.release_db.shape == steps.predicted_release_db.shape
+
+
+def test_the_steps_of_a_note_are_drawn(trained, recordings, tmp_path):
+    from PIL import Image
+
+    draw_note(trained, recordings, trained.info.path.parent / "work", 60, 2, tmp_path / "steps.png", (2,))
+
+    with Image.open(tmp_path / "steps.png") as drawn:
+        assert min(drawn.size) > 1000
+        assert len(drawn.getcolors()) > 30
 
 
 def test_the_sampler_plays_the_recordings(recordings):
