@@ -1,4 +1,4 @@
-"""A published piano live: the same sound in any blocks, causal, within its delay, for ever. Needs no reference material."""
+"""A published piano live: the same sound in any blocks, causal, within its delay, for ever. All but the last test need no reference material."""
 
 import dataclasses
 
@@ -187,3 +187,19 @@ def test_as_much_of_the_room_is_played_live_as_was_asked_for(piano):
 
     assert np.abs(whole).max() > 1e-3 * np.abs(heard[1.0]).max()
     np.testing.assert_allclose(heard[0.5] - heard[0.0], 0.5 * whole, atol=1e-5 * np.abs(heard[1.0]).max())
+
+
+def test_dafx22_live_is_about_as_loud_as_its_render(shared, imported):
+    """A render knows the moments of the whole performance, a stream those of what was played; docs/streaming.md measures it."""
+    from bench.published import performance_of
+    from bench.streaming import louder_by_db, played, rendered
+
+    from pianofarm_worker.synth.published.piano import PublishedPiano
+
+    piano = PublishedPiano(imported("dafx22"), batch_size=1)
+    performance = performance_of((shared / "parity" / "chpn-p3.mid").read_bytes())
+    live, whole = played(piano, performance, 6.0), rendered(piano, performance, seconds=12.0)
+    louder_db, _ = louder_by_db(live, whole, RATE_HZ)
+    assert len(louder_db) > 40
+    assert abs(louder_db.mean()) < 3.0
+    assert np.sqrt((louder_db**2).mean()) < 4.0
