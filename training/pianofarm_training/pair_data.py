@@ -17,6 +17,7 @@ def checked_pairs(
     *,
     lowest_rate_hz: int,
     shortest_s: float,
+    first_channel: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Pair]:
     """Find and check.
@@ -26,6 +27,7 @@ def checked_pairs(
         limits: on MIDI.
         lowest_rate_hz: rate of the model to be.
         shortest_s: length of a training excerpt.
+        first_channel: only the first channel is trained on.
         progress: called with pairs done and pairs in all.
 
     Raises:
@@ -38,6 +40,7 @@ def checked_pairs(
         limits,
         lowest_rate_hz=lowest_rate_hz,
         shortest_s=shortest_s,
+        first_channel=first_channel,
         progress=None if progress is None else lambda done: progress(done, len(found)),
     )
     if problems:

@@ -149,6 +149,8 @@ def pairs(
     settings = Settings.load()
     limits = MidiLimits.from_settings(settings)
     started_from = None if start is None else find_model(start, settings.state_dir)
+    if started_from is not None and started_from.architecture != architecture:
+        raise BadOption(f"--from {start}: it is a {started_from.architecture} model, --architecture is {architecture}")
     try:
         with Meter("listening", 1.0, quiet=json) as meter:
             found = checked_pairs(
@@ -156,6 +158,7 @@ def pairs(
                 limits,
                 lowest_rate_hz=config.sample_rate_hz if config else HOUSE_RATE_HZ,
                 shortest_s=excerpt_s,
+                first_channel=config is not None,
                 progress=lambda done, of: meter.update(done / of),
             )
     except BadData as error:

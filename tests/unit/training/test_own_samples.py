@@ -118,6 +118,27 @@ def test_everything_that_is_wrong_is_listed_at_once(copy):
     }
 
 
+def test_two_layers_under_each_others_names_are_found(copy):
+    (copy / "C4v1.wav").rename(copy / "was.wav")
+    (copy / "C4v2.wav").rename(copy / "C4v1.wav")
+    (copy / "was.wav").rename(copy / "C4v2.wav")
+    found, _ = gather(copy)
+    (problem,) = check(found)
+
+    assert (problem.path.name, problem.kind) == ("C4v1.wav", "level")
+    assert problem.found == "12.6 dB louder than the harder C4v2.wav"
+
+
+def test_a_channel_that_holds_nothing_is_silent_and_not_clipped(copy):
+    sound, _ = soundfile.read(copy / "C4v2.wav")
+    write(copy / "C4v2.wav", sound * [1, 0])
+    found, _ = gather(copy)
+    (problem,) = check(found)
+
+    assert (problem.path.name, problem.kind) == ("C4v2.wav", "silent")
+    assert problem.found == "right channel: peak -120 dB full scale"
+
+
 def test_a_rate_too_low_for_the_model_is_named_in_every_file(tmp_path):
     for layer in (1, 2):
         write(tmp_path / f"A3v{layer}.wav", note(57, 60)[::2], RATE_HZ // 2)

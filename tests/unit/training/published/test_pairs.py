@@ -18,9 +18,10 @@ from pianofarm_common.midi import MidiLimits, Performance, read_performance, to_
 from pianofarm_common.models import DEFAULT_MODEL, PACKAGED_DIR, read_model
 from pianofarm_common.renders import RenderOptions
 from pianofarm_common.settings import Settings
+from pianofarm_training.alignment import lag, transposition
 from pianofarm_training.excerpts import ExcerptSource, prepare
 from pianofarm_training.naming import Naming, Recipe
-from pianofarm_training.pair_checks import check_pairs, lag, transposition
+from pianofarm_training.pair_checks import check_pairs
 from pianofarm_training.pair_data import checked_pairs
 from pianofarm_training.pairs import find_pairs, pianos
 from pianofarm_training.tuning import Tuning, equal_tempered_hz, typical_inharmonicity
@@ -164,7 +165,53 @@ def test_everything_that_is_wrong_with_pairs_is_listed_at_once(copy):
     assert found.pop("doubled") == {"other.wav"}
 
 
-@pytest.mark.parametrize("late_s", [-0.3, 0.0, 0.5])
+def problems_of(folder: Path, *, first_channel: bool = False) -> list[tuple[str, str, str]]:
+    """File, kind and finding of each problem."""
+    found, problems = find_pairs(folder)
+    problems += check_pairs(found, LIMITS, lowest_rate_hz=16_000, shortest_s=1.0, first_channel=first_channel)
+    return [(problem.path.name, problem.kind, problem.found) for problem in problems]
+
+
+def test_recordings_with_each_others_midi_are_found_every_one(copy):
+    for number in range(5):
+        to_pretty_midi(melody((number + 1) % 5)).write(str(copy / f"take{number}.mid"))
+
+    assert check(copy) == {"match": {f"take{number}.mid" for number in range(5)}}
+
+
+def test_sound_that_goes_on_long_after_the_midi_is_found_and_silence_is_not(copy):
+    sound = played(melody(0))
+    silence = np.zeros((20 * RATE_HZ, 2))
+    soundfile.write(copy / "take0.wav", np.concatenate([sound, silence]), RATE_HZ)
+    soundfile.write(copy / "take1.wav", np.concatenate([played(melody(1)), silence, sound]), RATE_HZ)
+
+    (problem,) = problems_of(copy)
+    lasts_s, sound_s = melody(1).duration_s, (len(played(melody(1))) + len(silence) + len(sound)) / RATE_HZ
+    assert problem == ("take1.mid", "length", f"MIDI lasts {lasts_s:.1f} s, sound {sound_s:.1f} s")
+
+
+def test_a_long_delay_is_a_delay_and_no_transposition(copy):
+    late = np.concatenate([np.zeros((3 * RATE_HZ, 2)), played(melody(0))])
+    soundfile.write(copy / "take0.wav", late, RATE_HZ)
+
+    ((file, kind, found),) = problems_of(copy)
+    assert (file, kind) == ("take0.wav", "delay")
+    assert float(found.removeprefix("sound ").removesuffix(" s late")) == pytest.approx(3.0, abs=0.021)
+
+
+def test_a_dead_channel_counts_where_it_is_trained_on(copy):
+    soundfile.write(copy / "take0.wav", played(melody(0)) * [0, 1], RATE_HZ)
+    soundfile.write(copy / "take1.wav", played(melody(1)) * [1, 0], RATE_HZ)
+    left, right = (
+        (f"take{number}.wav", "silent", f"{side} channel: peak -120 dB full scale")
+        for number, side in enumerate(("left", "right"))
+    )
+
+    assert problems_of(copy) == [left, right]
+    assert problems_of(copy, first_channel=True) == [left]
+
+
+@pytest.mark.parametrize("late_s", [-0.3, 0.0, 0.5, 10.0])
 def test_a_delay_is_measured(late_s):
     performance = melody(20)
     sound = played(performance)
@@ -176,7 +223,7 @@ def test_a_delay_is_measured(late_s):
     )
 
 
-@pytest.mark.parametrize("higher", [-12, -1, 0, 1, 12])
+@pytest.mark.parametrize("higher", [-12, -10, -4, -3, -1, 0, 1, 6, 8, 9, 12])
 def test_a_transposition_is_measured(higher):
     performance = melody(21)
     sound = played(performance).astype(np.float32)
@@ -425,12 +472,23 @@ def test_bad_pairs_are_a_table_and_exit_code_2(copy, tmp_path, monkeypatch, caps
         (["--excerpt-s", "0"], "--excerpt-s 0: must be 0.1 to 60"),
         (["--steps", "0"], "--steps"),
         (["--from", "nothing-like-it"], "no model 'nothing-like-it'"),
+        (["--from", DEFAULT_MODEL, "--check"], f"{DEFAULT_MODEL}: it is a house model, --architecture is dafx22"),
     ],
 )
 def test_a_wrong_option_of_pairs_is_one_line_and_exit_code_2(recordings, tmp_path, capsys, more, complaint):
     assert command(recordings, tmp_path / "out", *more) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert complaint in line
+
+
+def test_a_house_model_does_not_start_from_a_published_one(recordings, tmp_path, capsys):
+    other = shutil.copytree(PACKAGED_DIR / DEFAULT_MODEL, tmp_path / "other")
+    config = (other / "config.json").read_text()
+    (other / "config.json").write_text(config.replace('"house"', '"dafx22"', 1))
+
+    assert command(recordings, tmp_path / "out", "--architecture", "house", "--from", str(other), "--check") == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.endswith("it is a dafx22 model, --architecture is house")
 
 
 def test_broken_midi_is_what_the_reader_says(copy):
