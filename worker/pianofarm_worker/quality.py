@@ -171,7 +171,8 @@ def _require_every_channel(rendering: Rendering, attacks: NDArray[np.bool_]) -> 
         return
     block = round(BLOCK_S * rendering.sample_rate_hz)
     blocks = rendering.wet[: len(attacks) * block].reshape(len(attacks), block, n_channels)
-    power = np.einsum("bsc,bsc->bc", blocks, blocks, dtype=np.float64)[attacks].sum(axis=0)
+    few = blocks[:, ::16][attacks]  # every sixteenth sample tells the power as well
+    power = np.square(few, dtype=np.float64).sum(axis=(0, 1))
     softer_db = 10 * np.log10(power.mean() / np.maximum(power, 1e-20))
     worst = int(np.argmax(softer_db))
     if softer_db[worst] > MAX_CHANNEL_DIFFERENCE_DB:
