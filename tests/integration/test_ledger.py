@@ -300,7 +300,9 @@ def test_a_render_that_kills_its_workers_is_quarantined_until_somebody_retries_i
     assert quick.quarantined() == []
 
 
-def test_a_new_render_tells_nobody_who_waited_for_one_of_its_key_that_was_forgotten(quick: Ledger, redis_url: str) -> None:
+def test_a_new_render_tells_nobody_who_waited_for_one_of_its_key_that_was_forgotten(
+    quick: Ledger, redis_url: str
+) -> None:
     first = submit(quick, batch="first")
     claim(quick, first, "victim 1")
     sweep_until_found(quick, FULL)
