@@ -131,12 +131,13 @@ class PublishedPiano(Piano):
     def _piece(self, performance: Performance, options: RenderOptions, seed: int) -> tuple[Conditioning, Piece]:
         config = self.config
         tail_s = self._tail_s() if options.tail else 0.0
+        is_cut = options.duration_s is not None and options.duration_s < performance.duration_s
         given = conditioning(
             performance,
             n_voices=config.n_voices,
             frame_rate_hz=config.frame_rate_hz,
             warm_up_s=options.warm_up_s,
-            duration_s=options.duration_s,
+            duration_s=options.duration_s if is_cut else None,
             tail_s=tail_s,
         )
         n_counted = given.n_frames - int(tail_s * config.frame_rate_hz) or None
