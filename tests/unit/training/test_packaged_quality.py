@@ -10,7 +10,7 @@ from pianofarm_common.errors import BadModel
 from pianofarm_common.models import CARD_FILE, DEFAULT_MODEL, PACKAGED_DIR, read_model
 from pianofarm_training import evaluate
 from pianofarm_training.evaluation import page
-from pianofarm_training.evaluation.musts import Must, must_table, of_quality, of_speed
+from pianofarm_training.evaluation.musts import Must, must_table, of_quality
 from pianofarm_training.evaluation.picture import PICTURE
 
 MODEL = PACKAGED_DIR / DEFAULT_MODEL
@@ -28,13 +28,13 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_saved_figures_are_the_packaged_models_and_hold_every_must():
-    saved, bench = (json.loads(path.read_text()) for path in (evaluate.RESULTS, evaluate.BENCH))
+def test_the_saved_figures_are_the_packaged_models_and_hold_every_must_of_its_sound():
+    """Those of its speed depend on the machine: no test asserts them."""
+    saved = json.loads(evaluate.RESULTS.read_text())
 
     assert saved["digest"] == read_model(MODEL).digest
     assert saved["missing"] == []
-    broken = {must.what: (must.figure, must.bound) for must in of_quality(saved) + of_speed(bench) if not must.held}
-    assert broken == {}
+    assert {must.what: (must.figure, must.bound) for must in of_quality(saved) if not must.held} == {}
 
 
 def test_the_packaged_card_and_the_page_say_what_was_measured():
@@ -58,7 +58,7 @@ def test_a_new_benchmark_comes_into_the_card_without_measuring_anew(elsewhere):
     bench["results"]["house/2"]["real_time_factor"]["median"] = 777.0
     evaluate.BENCH.write_text(json.dumps(bench))
 
-    assert evaluate.main(["--rewrite"]) == 0
+    evaluate.main(["--rewrite"])
     after = (elsewhere / "weights" / DEFAULT_MODEL / CARD_FILE).read_text()
     assert "| 777 x real time | held |" in after
     assert after.partition("By `make bench`")[0] == before.partition("By `make bench`")[0]
