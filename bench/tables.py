@@ -225,10 +225,12 @@ def cold(saved: Measured) -> str:
         try:
             found = _get(saved["results"], name)
         except _Missing as why:
-            rows.append([label, str(why), "", ""])
+            rows.append([label, str(why), "", "", "", ""])
             continue
-        rows.append([label, *(_spread(found[key]) for key in ("process_s", "load_s", "render_s"))])
-    return table(("`pianofarm render`, 20 s of audio", "process s", "of it loading s", "of it rendering s"), rows)
+        parts = ("process_s", "import_s", "load_s", "render_s")
+        rows.append([label, *(_spread(found[key]) for key in parts), _number(found["first_s"])])
+    columns = ("process s", "of it importing the engine s", "loading the model s", "rendering s", "first of all s")
+    return table(("`pianofarm render`, 20 s of audio", *columns), rows)
 
 
 def stream(saved: Measured) -> str:
