@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import section
 from bench.load.questions import Answers
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RESULTS = REPOSITORY / "bench" / "results" / "load.json"
 PAGE = REPOSITORY / "docs" / "load.md"
-START, END = "<!-- measured: start -->\n", "<!-- measured: end -->\n"
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,7 @@ def _table(heads: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 def publish(saved: Answers) -> None:
     """Write the tables of the page."""
-    page = PAGE.read_text()
-    before, rest = page.split(START)
-    PAGE.write_text(before + START + text(saved) + END + rest.split(END)[1])
+    section.write(PAGE, text(saved))
 
 
 def one_line(answer: Answers) -> str:

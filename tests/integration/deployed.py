@@ -1,6 +1,7 @@
 """Redis with the deployed configuration and the secrets that deploy/secrets.sh makes, for tests."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 from services import Process, accepts, free_port, wait_until
@@ -42,6 +43,18 @@ class Deployed:
     def stop(self) -> None:
         assert self.process is not None
         self.process.stop()
+
+    def add_owner(self, name: str) -> None:
+        """Give an owner a user; the server is started anew."""
+        self.stop()
+        subprocess.run([sys.executable, DEPLOY / "redis" / "make_users.py", self.secrets, "--owner", name], check=True)
+        self.start()
+
+    def settings_of(self, user: str, folder: Path) -> Settings:
+        """Of a user of Redis, from the file that its containers would get; the folder is for it alone."""
+        name = "farm.env" if user == "pianofarm" else f"{user}.env"
+        (folder / "farm.env").write_text((self.secrets / name).read_text())
+        return Settings.load(folder)
 
     @property
     def settings(self) -> Settings:

@@ -1,14 +1,11 @@
 """A producer of one owner, by its own user in a real Redis: it ends a batch that an operator paused, and asks for webhooks."""
 
 import contextlib
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from deployed import DEPLOY, Deployed
+from deployed import Deployed
 from ledger_values import request, result
 
 from pianofarm_common.ledger import Claim, Ledger, new_id
@@ -26,19 +23,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PIANOFARM_REDIS_URL", raising=False)
         server = Deployed(tmp_path_factory.mktemp("deployed"))
-        server.stop()
-        subprocess.run(
-            [sys.executable, DEPLOY / "redis" / "make_users.py", server.secrets, "--owner", "alice"], check=True
-        )
-        server.start()
-
-        def of(user: str) -> Settings:
-            folder: Path = tmp_path_factory.mktemp(user)
-            name = "farm.env" if user == "pianofarm" else f"{user}.env"
-            (folder / "farm.env").write_text((server.secrets / name).read_text())
-            return Settings.load(folder)
-
-        yield of
+        server.add_owner("alice")
+        yield lambda user: server.settings_of(user, tmp_path_factory.mktemp(user))
         server.stop()
 
 

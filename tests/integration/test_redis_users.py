@@ -36,11 +36,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PIANOFARM_REDIS_URL", raising=False)
         server = Deployed(tmp_path_factory.mktemp("deployed"))
-        server.stop()
-        subprocess.run(
-            [sys.executable, DEPLOY / "redis" / "make_users.py", server.secrets, "--owner", "alice"], check=True
-        )
-        server.start()
+        server.add_owner("alice")
         yield server
         server.stop()
 
@@ -48,14 +44,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 @pytest.fixture(scope="module")
 def settings(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Settings]:
     """The settings of a user of Redis, from the file that its containers would get."""
-
-    def of(user: str) -> Settings:
-        folder = tmp_path_factory.mktemp(user)
-        name = "farm.env" if user == "pianofarm" else f"{user}.env"
-        (folder / "farm.env").write_text((deployed.secrets / name).read_text())
-        return Settings.load(folder)
-
-    return of
+    return lambda user: deployed.settings_of(user, tmp_path_factory.mktemp(user))
 
 
 @pytest.fixture(scope="module")
