@@ -154,7 +154,8 @@ def rate(samples: Samples) -> float:
     """Renders per second between the first and the last tenth: neither start nor end count. All of it where that is too short."""
     n_all = samples[-1][1]
     inside = [(at, n) for at, n in samples if 0.1 * n_all <= n <= 0.9 * n_all]
-    (began, n_began), (ended, n_ended) = (inside[0], inside[-1]) if len(inside) > 1 else (samples[0], samples[-1])
+    long_enough = bool(inside) and inside[0][1] < inside[-1][1]
+    (began, n_began), (ended, n_ended) = (inside[0], inside[-1]) if long_enough else (samples[0], samples[-1])
     return (n_ended - n_began) / max(1e-3, ended - began)
 
 

@@ -42,6 +42,7 @@ def test_a_pace_counts_neither_start_nor_end() -> None:
     slow_start = [(0.0, 0), (50.0, 10), (51.0, 50), (52.0, 90), (100.0, 100)]
     assert rate(slow_start) == 40.0
     assert math.isclose(rate([(0.0, 0), (2.0, 100)]), 50.0)
+    assert math.isclose(rate([(0.0, 0), (1.5, 50), (1.6, 50), (2.0, 100)]), 50.0)  # nothing moved in the middle
 
 
 def test_what_misses_its_must_says_so() -> None:
