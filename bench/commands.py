@@ -13,7 +13,7 @@ import time
 import wave
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from bench import pieces
 from bench.fresh import Measured, Unavailable
@@ -77,44 +77,64 @@ def render(
     }
 
 
-def fluidsynth(midi: str, repeats: int, gate: _Gate) -> Measured:
-    """FluidSynth with FluidR3 GM to a 44.1 kHz stereo WAV, its reverb and chorus on as by default.
+class FluidSynth:
+    """FluidSynth with FluidR3 GM, a piece to a 44.1 kHz stereo WAV again and again, its reverb and chorus on as by default.
 
-    What a file of one short note costs (mostly loading the sound font) is told apart.
+    What a file of one short note costs (mostly loading the sound font) is told apart. Use it as a context manager.
     """
-    program = shutil.which("fluidsynth")
-    if program is None or not SOUND_FONT.is_file():
-        missing = "fluidsynth" if program is None else SOUND_FONT.name
-        raise Unavailable(f"{missing} is not installed (Debian: apt-get install fluidsynth fluid-soundfont-gm)")
-    said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=_LIMIT_S, check=True).stdout
-    version = re.search(r"\d+\.\d+\.\d+", said)
-    with tempfile.TemporaryDirectory(prefix="pianofarm-measure-") as folder:
-        short = Path(folder) / "short.mid"
+
+    def __init__(self, midi: str) -> None:
+        """Find out what starting costs.
+
+        Raises:
+            Unavailable: the program or the sound font is not installed.
+        """
+        program = shutil.which("fluidsynth")
+        if program is None or not SOUND_FONT.is_file():
+            missing = "fluidsynth" if program is None else SOUND_FONT.name
+            raise Unavailable(f"{missing} is not installed (Debian: apt-get install fluidsynth fluid-soundfont-gm)")
+        self._program, self._midi = program, Path(midi)
+        self._folder = tempfile.TemporaryDirectory(prefix="pianofarm-measure-")
+        self._runs: list[tuple[float, float]] = []  # seconds taken, seconds of audio
+        short = Path(self._folder.name) / "short.mid"
         short.write_bytes(pieces.generate(0.2, pieces.DENSE, seed=1))
-        gate()
-        start_s = min(_play(program, short, Path(folder))[0] for _ in range(2))
-        runs = [_play(program, Path(midi), Path(folder)) for _ in range(repeats)]
-    audio_s = runs[-1][1]
-    return {
-        "version": version.group() if version else "unknown",
-        "sound_font": SOUND_FONT.name,
-        "audio_s": audio_s,
-        "start_s": start_s,
-        "took_s": [took_s for took_s, _ in runs],
-        "real_time_factor": spread([audio_s / max(1e-3, took_s - start_s) for took_s, _ in runs]),
-        "real_time_factor_with_start": spread([audio_s / took_s for took_s, _ in runs]),
-    }
+        self._start_s = min(self._play(short)[0] for _ in range(2))
 
+    def __enter__(self) -> Self:
+        return self
 
-def _play(program: str, midi: Path, folder: Path) -> tuple[float, float]:
-    """Seconds taken, seconds of audio."""
-    output = folder / "fluid.wav"
-    command: Sequence[Any] = [
-        *(program, "-ni", "-q", "-g", "0.5", "-r", "44100", "-O", "s16", "-T", "wav"),
-        *("-o", "synth.cpu-cores=1", "-F", output, SOUND_FONT, midi),
-    ]
-    began = time.perf_counter()
-    subprocess.run(command, capture_output=True, timeout=_LIMIT_S, check=True)
-    took_s = time.perf_counter() - began
-    with wave.open(str(output)) as sound:
-        return took_s, sound.getnframes() / sound.getframerate()
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def play(self) -> None:
+        """Once more."""
+        self._runs.append(self._play(self._midi))
+
+    def measured(self) -> Measured:
+        """What the runs say."""
+        command = [self._program, "--version"]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=True).stdout
+        version = re.search(r"\d+\.\d+\.\d+", said)
+        audio_s = self._runs[-1][1]
+        took_s = [seconds for seconds, _ in self._runs]
+        return {
+            "version": version.group() if version else "unknown",
+            "sound_font": SOUND_FONT.name,
+            "audio_s": audio_s,
+            "start_s": self._start_s,
+            "took_s": took_s,
+            "real_time_factor": spread([audio_s / max(1e-3, seconds - self._start_s) for seconds in took_s]),
+            "real_time_factor_with_start": spread([audio_s / seconds for seconds in took_s]),
+        }
+
+    def _play(self, midi: Path) -> tuple[float, float]:
+        output = Path(self._folder.name) / "fluid.wav"
+        command: Sequence[Any] = [
+            *(self._program, "-ni", "-q", "-g", "0.5", "-r", "44100", "-O", "s16", "-T", "wav"),
+            *("-o", "synth.cpu-cores=1", "-F", output, SOUND_FONT, midi),
+        ]
+        began = time.perf_counter()
+        subprocess.run(command, capture_output=True, timeout=_LIMIT_S, check=True)
+        took_s = time.perf_counter() - began
+        with wave.open(str(output)) as sound:
+            return took_s, sound.getnframes() / sound.getframerate()

@@ -10,36 +10,80 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench import pieces
-from bench.fresh import Measured
+from bench.commands import FluidSynth
+from bench.fresh import Measured, Unavailable
 from bench.published import loaded, performance_of
 from bench.spread import percentile, spread
 
 _Gate = Callable[[], None]
 
 
+class Renders:
+    """One piece rendered again and again in this process, MIDI bytes to wet audio.
+
+    The first render, which makes the tables of the keys it plays, is told apart.
+    """
+
+    def __init__(self, midi: str, channels: Literal[1, 2], gate: _Gate) -> None:
+        """Load the model and render for the first time."""
+        # What loading costs a process that has its packages: those cost every process the same, whatever it loads (`cold`).
+        for package in ("safetensors.numpy", "pianofarm_worker.synth.house.piano"):
+            importlib.import_module(package)
+        began = time.perf_counter()
+        self._piano = loaded(None, "tensorflow", 1)
+        self._load_s = time.perf_counter() - began
+        self._data, self._channels = Path(midi).read_bytes(), channels
+        gate()
+        self._took_s: list[float] = []
+        self.render()
+        self._first_s = self._took_s.pop()
+
+    def render(self) -> None:
+        """Once more."""
+        took_s, self._audio_s, self._dropped = _render(self._piano, self._data, self._channels)
+        self._took_s.append(took_s)
+
+    def measured(self) -> Measured:
+        """What the renders say."""
+        info = self._piano.info
+        return {
+            "audio_s": self._audio_s,
+            "load_s": self._load_s,
+            "first_s": self._first_s,
+            "took_s": self._took_s,
+            "real_time_factor": spread([self._audio_s / seconds for seconds in self._took_s]),
+            "sample_rate_hz": info.sample_rate_hz,
+            "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+            "model_bytes": sum(file.stat().st_size for file in info.path.iterdir()),
+            "dropped_notes": self._dropped,
+        }
+
+
 def speed(midi: str, channels: Literal[1, 2], repeats: int, gate: _Gate) -> Measured:
-    """MIDI bytes to wet audio, several times; the first render, which makes the tables of the keys it plays, is told apart."""
-    # What loading costs a process that has its packages: those cost every process the same, whatever it loads (`cold`).
-    for package in ("safetensors.numpy", "pianofarm_worker.synth.house.piano"):
-        importlib.import_module(package)
-    began = time.perf_counter()
-    piano = loaded(None, "tensorflow", 1)
-    load_s = time.perf_counter() - began
-    data = Path(midi).read_bytes()
-    gate()
-    first_s, audio_s, _ = _render(piano, data, channels)
-    rendered = [_render(piano, data, channels) for _ in range(repeats)]
-    return {
-        "audio_s": audio_s,
-        "load_s": load_s,
-        "first_s": first_s,
-        "took_s": [took_s for took_s, _, _ in rendered],
-        "real_time_factor": spread([audio_s / took_s for took_s, _, _ in rendered]),
-        "sample_rate_hz": piano.info.sample_rate_hz,
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
-        "model_bytes": sum(file.stat().st_size for file in piano.info.path.iterdir()),
-        "dropped_notes": rendered[-1][2],
-    }
+    """One piece, several times."""
+    renders = Renders(midi, channels, gate)
+    for _ in range(repeats):
+        renders.render()
+    return renders.measured()
+
+
+def beside_fluidsynth(midi: str, repeats: int, gate: _Gate) -> Measured:
+    """One piece in stereo, in turn with FluidSynth: what else happens on the machine meanwhile meets both.
+
+    Returns:
+        Two measurements: {"house": ..., "fluidsynth": ...}.
+    """
+    renders = Renders(midi, 2, gate)
+    try:
+        with FluidSynth(midi) as other:
+            for _ in range(repeats):
+                renders.render()
+                other.play()
+            return {"house": renders.measured(), "fluidsynth": other.measured()}
+    except Unavailable as why:
+        for _ in range(repeats):
+            renders.render()
+        return {"house": renders.measured(), "fluidsynth": {"skipped": str(why)}}
 
 
 def requests(n_pieces: int, gate: _Gate) -> Measured:

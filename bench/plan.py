@@ -106,7 +106,6 @@ def run(form: Form, cores: list[int], wanted: Callable[[str], bool], report: Rep
         if "digest" in imported:
             _published(bench)
         _house(bench)
-        _fluidsynth(bench)
         return bench.results
 
 
@@ -172,19 +171,11 @@ def _published(bench: _Bench) -> None:
 
 def _house(bench: _Bench) -> None:
     form = bench.form
-    for channels in (1, 2):
-        bench.call(
-            f"house/{channels}",
-            "bench.house:speed",
-            bench.one,
-            midi=bench.piece(form.piece_s),
-            channels=channels,
-            repeats=form.repeats,
-        )
+    dense = bench.piece(form.piece_s)
+    bench.call("house/1", "bench.house:speed", bench.one, midi=dense, channels=1, repeats=form.repeats)
+    _beside_fluidsynth(bench, "house/2", "fluidsynth/dense", dense)
     for name, path in list(pieces.real().items())[: form.n_real]:
-        bench.call(
-            f"real/house/{name}", "bench.house:speed", bench.one, midi=str(path), channels=2, repeats=form.repeats
-        )
+        _beside_fluidsynth(bench, f"real/house/{name}", f"fluidsynth/{name}", str(path))
     arguments = {"model": None, "backend": BACKENDS[0], "seconds": form.stream_s, "block_ms": 8}
     bench.call("house stream", "bench.live:stream", bench.one, **arguments)
     bench.call("requests", "bench.house:requests", bench.one, n_pieces=form.n_catalogue)
@@ -210,12 +201,13 @@ def _house(bench: _Bench) -> None:
     )
 
 
-def _fluidsynth(bench: _Bench) -> None:
-    form = bench.form
-    found = {"dense": bench.piece(form.piece_s)}
-    found |= {name: str(path) for name, path in list(pieces.real().items())[: form.n_real]}
-    for name, midi in found.items():
-        bench.call(f"fluidsynth/{name}", "bench.commands:fluidsynth", bench.one, midi=midi, repeats=form.repeats)
+def _beside_fluidsynth(bench: _Bench, house: str, fluidsynth: str, midi: str) -> None:
+    """The default model in stereo and FluidSynth, measured in turn."""
+    if bench.wanted(house) or bench.wanted(fluidsynth):
+        arguments = {"midi": midi, "repeats": bench.form.repeats}
+        answers = measure(Call("bench.house:beside_fluidsynth", arguments, bench.one), bench.form.limit_s)
+        bench.keep(house, answers.get("house", answers))
+        bench.keep(fluidsynth, answers.get("fluidsynth", answers))
 
 
 def _together(answers: list[Measured]) -> Measured:
