@@ -92,6 +92,11 @@ class RenderOptions(BaseModel):
         description="Store the sound before the room as well; a level asked for is brought about for each.",
     )
 
+    @property
+    def needs_dry(self) -> bool:
+        """Whether the sound before the room is asked for, or needed for another amount of the room than the model's."""
+        return self.dry or self.room != 1
+
     @field_validator("sample_format")
     @classmethod
     def _fits_the_format(cls, value: str, info: ValidationInfo) -> str:

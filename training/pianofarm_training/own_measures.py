@@ -41,7 +41,7 @@ def measure_notes(folder: Path, samples: SampleSet, analysis_dir: Path, held_out
         for layer in layers:
             recorded = read_note(samples.files[pitch, layer], rate_hz, COMPARED_S)
             note = one_note(pitch, round(samples.velocities[layer]), len(recorded) / rate_hz)
-            ours = piano.render(note, RenderOptions(tail=False), seed=1).dry / piano.output_gain
+            ours = piano.render(note, RenderOptions(tail=False, dry=True), seed=1).dry / piano.output_gain
             distances += [log_spectral_distance_db(ours[:, c], recorded[:, c]) for c in range(2)]
             early = slice(0, rate_hz // 2)
             levels.append(10 * np.log10(((ours[early] ** 2).mean() + 1e-15) / ((recorded[early] ** 2).mean() + 1e-15)))

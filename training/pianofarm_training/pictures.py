@@ -50,7 +50,7 @@ def draw(piano: HousePiano, samples: SampleSet, pitches: list[int], layer: int, 
     for row, pitch in zip(axes, pitches, strict=True):
         recorded = read_note(samples.files[pitch, layer], rate_hz, SECONDS)
         note = one_note(pitch, round(samples.velocities[layer]), SECONDS)
-        ours = piano.render(note, RenderOptions(tail=False), seed=1).dry / piano.output_gain
+        ours = piano.render(note, RenderOptions(tail=False, dry=True), seed=1).dry / piano.output_gain
         for axis, sound, name in ((row[0], recorded, "recording"), (row[1], ours, "model")):
             extent = (0, len(sound) / rate_hz, 0, rate_hz / 2000)
             axis.imshow(_spectrogram_db(sound[:, 0]), origin="lower", aspect="auto", vmin=-70, vmax=30, extent=extent)
@@ -93,7 +93,7 @@ def draw_note(
     steps = steps_of(samples, load_file(piano.info.path / WEIGHTS_FILE), analysis_dir, held_out, pitch, layer)
     recorded = read_note(samples.files[pitch, layer], steps.rate_hz, NOTE_S)
     note = one_note(pitch, round(samples.velocities[layer]), NOTE_S)
-    ours = piano.render(note, RenderOptions(tail=False), seed=1).dry / piano.output_gain
+    ours = piano.render(note, RenderOptions(tail=False, dry=True), seed=1).dry / piano.output_gain
     draw_steps(steps, (recorded, ours), path)
 
 

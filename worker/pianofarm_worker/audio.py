@@ -93,8 +93,8 @@ def with_room(rendering: Rendering, room: float) -> Rendering:
 
     It comes before the gates and before what is cut from the end, which are to see what will be heard.
     """
-    if rendering.wet.shape != rendering.dry.shape:
-        return rendering  # not fit to ship, as the gates are about to say
+    if room == 1 or rendering.wet.shape != rendering.dry.shape:
+        return rendering  # as the model has it; or not fit to ship, as the gates are about to say
     # So is what is not finite.
     with np.errstate(invalid="ignore", over="ignore"):
         return dataclasses.replace(rendering, wet=mixed(rendering.wet, rendering.dry, room))

@@ -129,7 +129,7 @@ def _require_length(rendering: Rendering, duration_s: float, options: RenderOpti
         raise QualityGateFailed(
             f"{audio_s:.3f} s of audio for {duration_s:.3f} s of performance: expected at most {slack_s:g} s more, and no less"
         )
-    if len(rendering.dry) != len(rendering.wet):
+    if options.needs_dry and len(rendering.dry) != len(rendering.wet):
         raise QualityGateFailed(f"{len(rendering.dry)} dry samples but {len(rendering.wet)} wet ones")
 
 

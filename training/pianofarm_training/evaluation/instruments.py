@@ -54,7 +54,7 @@ def house(folder: Path) -> Instrument:
 
         piano = HousePiano(info)
         gain = piano.output_gain
-        return lambda performance: piano.render(performance, RenderOptions(), seed=1).dry / gain
+        return lambda performance: piano.render(performance, RenderOptions(dry=True), seed=1).dry / gain
 
     return Instrument("house", info.name, same_piano=True, identity=info.digest + _code("house"), open=load)
 

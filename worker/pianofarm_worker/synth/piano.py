@@ -27,7 +27,7 @@ class Rendering:
     """What a model made of a performance, at the model's own sample rate."""
 
     wet: NDArray[np.float32]  #: [n_samples, n_channels], with the room
-    dry: NDArray[np.float32]  #: [n_samples, n_channels], without it
+    dry: NDArray[np.float32]  #: the same without it; [0, n_channels] where the options do not need it (`needs_dry`)
     sample_rate_hz: int
     notes: int  #: notes asked for
     dropped_notes: int  #: notes the model had no voice for

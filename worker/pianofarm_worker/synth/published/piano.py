@@ -150,7 +150,7 @@ class PublishedPiano(Piano):
         n_warm_up = int(options.warm_up_s * config.frame_rate_hz) * config.hop
         return Rendering(
             wet=wet[n_warm_up:, None],
-            dry=dry[n_warm_up:, None],
+            dry=dry[n_warm_up:, None] if options.needs_dry else np.zeros((0, 1), np.float32),
             sample_rate_hz=config.sample_rate_hz,
             notes=performance.n_notes(options.duration_s),
             dropped_notes=given.dropped_notes,

@@ -14,7 +14,7 @@ SUSTAIN, SOSTENUTO, SOFT = 64, 66, 67
 
 
 def render(piano, performance, **options):
-    return piano.render(performance, RenderOptions.parse(**options), seed=1).dry
+    return piano.render(performance, RenderOptions.parse(dry=True, **options), seed=1).dry
 
 
 def level_db(sound, start_s, end_s):
@@ -191,7 +191,7 @@ def test_a_release_makes_no_click(piano, play):
 
 def test_all_88_keys_sound_at_once(piano, play):
     notes = [(0.001 * i, 1.0, 21 + i, 60) for i in range(88)]
-    rendering = piano.render(play(*notes), RenderOptions(tail=False), seed=1)
+    rendering = piano.render(play(*notes), RenderOptions(tail=False, dry=True), seed=1)
     apart = sum(render(piano, play(note), tail=False)[:16_000] for note in notes[::8])
 
     assert rendering.dropped_notes == 0
@@ -288,7 +288,7 @@ def test_a_key_let_go_makes_its_noise_and_less_of_it_under_the_pedal(piano, play
 
 
 def test_the_room_is_added_to_the_dry_sound_and_outlives_it(piano, play):
-    rendering = piano.render(play((0, 0.3, 60, 90)), RenderOptions(), seed=1)
+    rendering = piano.render(play((0, 0.3, 60, 90)), RenderOptions(dry=True), seed=1)
     room = rendering.wet - rendering.dry
 
     assert rendering.wet.shape == rendering.dry.shape
@@ -296,6 +296,16 @@ def test_the_room_is_added_to_the_dry_sound_and_outlives_it(piano, play):
     falls_db = [level_db(sound, 0, 0.3) - level_db(sound, 0.7, 0.8) for sound in (room, rendering.dry)]
     assert falls_db[0] < falls_db[1] - 3
     assert np.abs(rendering.wet[-320:]).max() < 1e-3
+
+
+def test_a_dry_sound_nobody_needs_is_not_kept(piano, play):
+    asked, not_asked, half_a_room = (
+        piano.render(play((0, 0.3, 60, 90)), RenderOptions(**options), seed=1)
+        for options in ({"dry": True}, {}, {"room": 0.5})
+    )
+    assert not_asked.dry.shape == (0, 2)
+    assert not_asked.wet.tobytes() == asked.wet.tobytes()
+    assert half_a_room.dry.tobytes() == asked.dry.tobytes()
 
 
 def test_a_hundred_and_sixty_five_notes_under_the_pedal_all_sound(piano, play):
@@ -306,7 +316,7 @@ def test_a_hundred_and_sixty_five_notes_under_the_pedal_all_sound(piano, play):
     notes[1] = (notes[1][0], last_s + 0.5, *notes[1][2:])  # held to the end of the render
 
     def heard(some):
-        return piano.render(play(*some, controls=[(0, SUSTAIN, 127)]), RenderOptions(tail=False), seed=1)
+        return piano.render(play(*some, controls=[(0, SUSTAIN, 127)]), RenderOptions(tail=False, dry=True), seed=1)
 
     whole, without_two = heard(notes), heard(notes[1:-1])
 

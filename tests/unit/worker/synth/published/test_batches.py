@@ -62,7 +62,9 @@ def performance(n_notes, first_pitch=40):
 
 
 def request(n_notes, seed, **options):
-    return BatchRequest(performance(n_notes, 30 + 4 * seed), RenderOptions(**{"warm_up_s": 0.1, **options}), seed)
+    return BatchRequest(
+        performance(n_notes, 30 + 4 * seed), RenderOptions(**{"warm_up_s": 0.1, "dry": True, **options}), seed
+    )
 
 
 REQUESTS = [

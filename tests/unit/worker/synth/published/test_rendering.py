@@ -50,7 +50,7 @@ def performance(n_notes=12, spacing_s=0.2, chord=1):
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_noise(piano):
-    options = RenderOptions()
+    options = RenderOptions(dry=True)
     first = piano.render(performance(), options, seed=1)
     again = piano.render(performance(), options, seed=1)
     other = piano.render(performance(), options, seed=2)
@@ -64,7 +64,7 @@ def test_the_bytes_do_not_depend_on_the_size_of_the_chunks(piano, small_model, c
     from pianofarm_worker.synth.published.piano import PublishedPiano
 
     cut_otherwise = PublishedPiano(small_model, chunk_frames=chunk_frames)
-    whole, cut = (p.render(performance(), RenderOptions(), seed=5) for p in (piano, cut_otherwise))
+    whole, cut = (p.render(performance(), RenderOptions(dry=True), seed=5) for p in (piano, cut_otherwise))
     assert whole.dry.tobytes() == cut.dry.tobytes()
     assert whole.wet.tobytes() == cut.wet.tobytes()
 
@@ -113,9 +113,19 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(piano, small_model):
         assert alone.wet.tobytes() == shared.wet.tobytes()
 
 
+def test_a_dry_sound_nobody_needs_is_not_kept(piano):
+    asked, not_asked, half_a_room = (
+        piano.render(performance(), RenderOptions(**options), seed=1) for options in ({"dry": True}, {}, {"room": 0.5})
+    )
+    assert not_asked.dry.shape == (0, 1)
+    assert not_asked.wet.tobytes() == asked.wet.tobytes()
+    assert half_a_room.dry.tobytes() == asked.dry.tobytes()
+
+
 def test_the_tail_follows_the_music_and_changes_nothing_before_it(piano):
-    with_tail = piano.render(performance(), RenderOptions(tail=True), seed=1)
-    without = piano.render(performance(), RenderOptions(tail=False), seed=1)
+    with_tail, without = (
+        piano.render(performance(), RenderOptions(tail=tail, dry=True), seed=1) for tail in (True, False)
+    )
     n = len(without.wet)
     hop = RATE // 250
     assert n == 3 * RATE  # the last note ends at 2.65 s
@@ -140,7 +150,7 @@ def test_a_duration_cuts_the_performance_and_never_prolongs_it(piano):
 
 
 def test_audio_is_finite_not_silent_and_float32(piano):
-    rendering = piano.render(performance(), RenderOptions(), seed=1)
+    rendering = piano.render(performance(), RenderOptions(dry=True), seed=1)
     for audio in (rendering.wet, rendering.dry):
         assert audio.dtype == np.float32
         assert np.isfinite(audio).all()
