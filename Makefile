@@ -46,8 +46,10 @@ demo: $(VENV)/.local  ## render the pieces in examples/ through a whole farm on 
 	@$(BIN)/pianofarm demo
 
 .PHONY: test
+# Unit tests on two processes; the others start processes and servers of their own and wait for most of their time.
 test: $(VENV)/.dev check  ## all checks and tests, with real servers that they start themselves
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --ignore tests/unit $(PYTEST_ARGS)
 
 # --- what a developer runs ----------------------------------------------------------------------------------------
 .PHONY: check
