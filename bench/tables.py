@@ -285,12 +285,16 @@ def house(saved: Measured) -> str:
         try:
             found = _get(saved["results"], f"house/{channels}")
         except _Missing as why:
-            rows.append([label, str(why), "", "", "", ""])
+            rows.append([label, str(why), "", "", "", "", ""])
             continue
+        paused = _spread(found["after_pause"]) if found.get("after_pause") else ""
         first = _number(found["audio_s"] / found["first_s"])
         costs = [_number(found["load_s"]), _number(found["peak_rss_mb"]), f"{found['model_bytes'] / 1e6:.2f}"]
-        rows.append([label, _spread(found["real_time_factor"]), first, *costs])
-    return table((f"{default(saved)}, 32 kHz", "x real time", "first render", "load s", "peak MB", "model MB"), rows)
+        rows.append([label, _spread(found["real_time_factor"]), paused, first, *costs])
+    return table(
+        (f"{default(saved)}, 32 kHz", "x real time", "after a pause", "first render", "load s", "peak MB", "model MB"),
+        rows,
+    )
 
 
 def house_targets(saved: Measured) -> str:

@@ -54,7 +54,9 @@ def add_attack(sound: Float32Array, at: int, voice: Voice, weight: Weight, onset
     n_samples = voice.first * hop - onset
     n_frames = -(-n_samples // hop) + 2
     amplitude = np.empty((2, n_channels * n_frames, n), np.float32)
-    _weigh(amplitude, n_channels, table.amplitude, voice.gain, voice.turn, voice.first - voice.clock, *weight)
+    _weigh(
+        amplitude, n_channels, table.amplitude, table.step, voice.gain, voice.turn, voice.first - voice.clock, *weight
+    )
     even, odd = amplitude[0] @ basis.cosine[:n], amplitude[1] @ basis.sine[:n]
     _join(sound, at, even, odd, n_samples, table.rise, table.n_rise)
 
@@ -63,7 +65,8 @@ def add_attack(sound: Float32Array, at: int, voice: Voice, weight: Weight, onset
 def _weigh(
     to: Float32Array,
     n_channels: int,
-    amplitude: NDArray[np.complex64],
+    amplitude: NDArray[np.int16],
+    step: Float32Array,
     gain: Float32Array,
     turn: NDArray[np.complex64],
     last: int,
@@ -77,6 +80,7 @@ def _weigh(
         to: [2, n_channels * n_frames, n], real and imaginary parts; overwritten.
         n_channels: of the sound.
         amplitude: of the note's key, from `key_table.in_strides`; an attack lies in the first stride.
+        step: its unit.
         gain: [n or more].
         turn: [2, n or more], what the clock's frame takes of the note's own one before it and of the one after; gain is in it.
         last: the own one before it.
@@ -84,20 +88,22 @@ def _weigh(
         openness: [n_own_frames].
         answer: [n_strides + 1, n or more].
     """
-    n_frames, stride = to.shape[1] // n_channels, amplitude.shape[3] - 1
+    n_frames, stride = to.shape[1] // n_channels, amplitude.shape[4] - 1
     for k in range(to.shape[2]):
         for i in range(n_frames):
             own = i if i < n_frames - 1 else last
             answered = answer[0, k] + (answer[1, k] - answer[0, k]) * np.float32(own / stride)
             weight = kept[own] * (np.float32(1) + answered * openness[own])
             for channel in range(n_channels):
+                real, imaginary = amplitude[0, channel, k, 0], amplitude[0, channel, k, 1]
+                unit = step[0, channel, k]
                 if i < n_frames - 1:
-                    found = amplitude[0, channel, k, own] * gain[k]
+                    found = np.complex64(complex(real[own], imaginary[own])) * gain[k]
                 else:
-                    found = amplitude[0, channel, k, own] * turn[0, k]
-                    found += amplitude[0, channel, k, own + 1] * turn[1, k]
-                to[0, channel * n_frames + i, k] = found.real * weight
-                to[1, channel * n_frames + i, k] = found.imag * weight
+                    found = np.complex64(complex(real[own], imaginary[own])) * turn[0, k]
+                    found += np.complex64(complex(real[own + 1], imaginary[own + 1])) * turn[1, k]
+                to[0, channel * n_frames + i, k] = found.real * (weight * unit)
+                to[1, channel * n_frames + i, k] = found.imag * (weight * unit)
 
 
 @compiled

@@ -1,8 +1,8 @@
 """Bundles: the partials of all notes, frame by frame, summed by a few large matrix products. Knows no keys, notes or pedals.
 
-In one hop of 8 ms a partial below 2.5 kHz can hardly do what another one cannot: cosines between 0 and W Hz over T seconds, and
+In one hop of 8 ms a partial below 1.5 kHz can hardly do what another one cannot: cosines between 0 and W Hz over T seconds, and
 their sums, lie in a space of 2 W T + 7 dimensions to -110 dB (Slepian, "Prolate spheroidal wave functions V", Bell Syst. Tech. J.
-57, 1978): 47 instead of 256 samples. So partials are summed in such a space, a bundle for each range of frequencies, and only the
+57, 1978): 31 instead of 256 samples. So partials are summed in such a space, a bundle for each range of frequencies, and only the
 sums are turned into samples: for partials below 5.5 kHz, nine of ten, a fifth of the arithmetic. Those above are summed as samples.
 """
 
@@ -22,7 +22,7 @@ from pianofarm_worker.synth.house.grains import Basis
 Float32Array = NDArray[np.float32]
 
 #: Where one bundle ends and the next begins; the last one has no end, and samples for dimensions.
-EDGES_HZ = (2500.0, 5500.0)
+EDGES_HZ = (1500.0, 3300.0, 5500.0)
 
 #: Dimensions are kept whose power is above this part of the largest one's.
 _KEPT_POWER = 1e-13
@@ -108,7 +108,8 @@ class Bundles:
     def add(
         self,
         shapes: tuple[Float32Array, ...],
-        amplitude: NDArray[np.complex64],
+        amplitude: NDArray[np.int16],
+        step: Float32Array,
         turn: NDArray[np.complex64],
         later_db: Float32Array,
         silence_db: Float32Array,
@@ -120,7 +121,8 @@ class Bundles:
 
         Args:
             shapes: of its key, from `coordinates`.
-            amplitude: [n_strides, n_channels or more, n_partials, stride + 1], phases advanced; see `key_table.in_strides`.
+            amplitude: [n_strides, n_channels or more, n_partials, 2, stride + 1], phases advanced; see `key_table.in_strides`.
+            step: [n_strides, n_channels or more, n_partials], its unit.
             turn: [2, n_partials], what a frame takes of the note's own frame before it and of the one after.
             later_db: [n_strides, n_partials], loudest levels from a stride on.
             silence_db: [n_partials], levels that are just not heard.
@@ -139,6 +141,7 @@ class Bundles:
             frames.stop,
             shapes,
             amplitude,
+            step,
             turn,
             later_db,
             silence_db,
@@ -194,7 +197,8 @@ def _lay(
     first: int,
     end: int,
     shapes: tuple[Float32Array, ...],
-    amplitude: NDArray[np.complex64],
+    amplitude: NDArray[np.int16],
+    step: Float32Array,
     turn: NDArray[np.complex64],
     later_db: Float32Array,
     silence_db: Float32Array,
@@ -213,7 +217,8 @@ def _lay(
         first: frame from which on the note sounds.
         end: frame from which on it does not any more.
         shapes: for each bundle [2, n_partials of it, n_dimensions].
-        amplitude: [n_strides, n_channels or more, n_partials, stride + 1].
+        amplitude: [n_strides, n_channels or more, n_partials, 2, stride + 1], real and imaginary parts.
+        step: [n_strides, n_channels or more, n_partials].
         turn: [2, n_partials].
         later_db: [n_strides, n_partials].
         silence_db: [n_partials].
@@ -222,7 +227,7 @@ def _lay(
         answer: [n_strides + 1, n_partials].
         own: the note's own frame before `first`.
     """
-    n_frames, n, length = to_amplitude.shape[3] // n_channels, end - first, amplitude.shape[3] - 1
+    n_frames, n, length = to_amplitude.shape[3] // n_channels, end - first, amplitude.shape[4] - 1
     kept, openness = kept[first:end], openness[first:end]
     lost_db = np.float32(-20 * math.log10(kept[0] + 1e-9)) if kept[0] < 1 else np.float32(0)
     levels_db = later_db[own // length]
@@ -251,13 +256,26 @@ def _lay(
                     for t in range(m):
                         factor[t] = left[t] * (np.float32(1) + (answered + rise * np.float32(j + t)) * opened[t])
                 for channel in range(n_channels):
-                    source = amplitude[stride, channel, k, j : j + m + 1]
+                    x, y = (
+                        amplitude[stride, channel, k, 0, j : j + m + 1],
+                        amplitude[stride, channel, k, 1, j : j + m + 1],
+                    )
+                    unit = step[stride, channel, k]
+                    before_real, before_imaginary = before.real * unit, before.imag * unit
+                    after_real, after_imaginary = after.real * unit, after.imag * unit
                     at = channel * n_frames + first + i
                     real, imaginary = real_row[at : at + m], imaginary_row[at : at + m]
                     for t in range(m):
-                        found = source[t] * before + source[t + 1] * after
-                        real[t] = found.real * factor[t]
-                        imaginary[t] = found.imag * factor[t]
+                        x0, y0, x1, y1 = (
+                            np.float32(x[t]),
+                            np.float32(y[t]),
+                            np.float32(x[t + 1]),
+                            np.float32(y[t + 1]),
+                        )
+                        turned = x0 * before_real - y0 * before_imaginary + x1 * after_real - y1 * after_imaginary
+                        real[t] = turned * factor[t]
+                        turned = x0 * before_imaginary + y0 * before_real + x1 * after_imaginary + y1 * after_real
+                        imaginary[t] = turned * factor[t]
                 i += m
             for part in range(2):
                 own_shape, to = shape[part, k - low], to_shape[part, place]

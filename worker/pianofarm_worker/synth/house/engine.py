@@ -136,7 +136,7 @@ class Engine:
                     laws.weight(row, table.answer),
                 )
                 heard = table.later_db, voice.silence_db
-                self._bundles.add(table.shapes, table.amplitude, voice.turn, *heard, weight, own, frames)
+                self._bundles.add(table.shapes, table.amplitude, table.step, voice.turn, *heard, weight, own, frames)
             if voice.noise_until > noise_begin:
                 since, until = noise_begin - voice.noise_first, voice.noise_until - noise_begin
                 slow_low = voice.slow_from + SLOW - noise_begin

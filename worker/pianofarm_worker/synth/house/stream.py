@@ -280,8 +280,8 @@ class HouseStream(Stream):
         table, first = voice.table, voice.next_hop // STRIDE
         audible = np.flatnonzero(table.later_db[first] > voice.silence_db + lost_db)
         n = int(audible[-1]) + 1 if len(audible) else 0
-        strides = table.amplitude[first : first + ROWS // STRIDE, : self.n_channels, :n]
-        voice.amplitude = out_of_strides(strides) * voice.gain[:n]
+        these = slice(first, first + ROWS // STRIDE), slice(self.n_channels), slice(n)
+        voice.amplitude = out_of_strides(table.amplitude[these], table.step[these]) * voice.gain[:n]
         answer = table.answer[first : first + ROWS // STRIDE + 1, :n]
         voice.answer = between(answer)
         voice.basis = np.concatenate((table.basis.cosine[:n], table.basis.sine[:n]))

@@ -148,13 +148,15 @@ class KeyTables:
         noise_gain = heard.noise_gain * np.float32(10 ** (louder_db / 10))
         strength = coupling(pitch, frequency_hz, *(np.asarray(curve, float) for curve in self._curves))
         turned = advance(heard.amplitude[:, :, :n], frequency_hz, layout.sample_rate_hz, layout.hop)
+        amplitude, step = in_strides(turned)
         basis = make_basis(frequency_hz, layout.sample_rate_hz, layout.hop)
         rise = layout.rise(float(self._parameters["tuning.rise_s"][key]))
         return KeyTable(
             frequency_hz=frequency_hz,
             basis=basis,
             shapes=coordinates(frequency_hz, basis, layout.sample_rate_hz),
-            amplitude=in_strides(turned),
+            amplitude=amplitude,
+            step=step,
             back=np.exp(-2j * np.pi * layout.hop / layout.sample_rate_hz * frequency_hz).astype(np.complex64),
             later_db=np.ascontiguousarray(heard.later_db[:, :n]),
             gain=gain,
