@@ -288,9 +288,8 @@ class Instrument:
         for block in _reblocked(raw):
             n = len(block.q)
             moved = pitch[n_done : n_done + n]
-            full = RawControls(*(_padded(part, BLOCK_FRAMES) for part in (block.q, block.step, block.sums)))
-            amplitudes, power = self._controls.run(full, _padded(moved, BLOCK_FRAMES), factor, offset)
-            yield moved.T, amplitudes[:, :n], np.sqrt(power[:n])
+            amplitudes, power = self._controls.run(block, moved, factor, offset)
+            yield moved.T, amplitudes, np.sqrt(power)
             n_done += n
 
     def _synthesize(

@@ -1,5 +1,7 @@
 """The networks of a live piano as one program a block: notes in, amplitudes of partials and power of noise out. No audio.
 
+The program ends with raw controls and moments, which `Controls` scales as it does those of a render.
+
 Where a model normalises by the moments of the whole performance, a stream has no whole performance. It starts from the moments of
 a built-in performance and goes on averaging over what is played: the context's moments start with the weight of 10 s (they differ
 little between pieces and settle slowly), those of the voices with 1 s (they settle within seconds and follow how densely somebody
@@ -18,9 +20,10 @@ from pianofarm_worker.synth.backend import bind, to_device, to_numpy
 from pianofarm_worker.synth.published.configs import PublishedConfig
 from pianofarm_worker.synth.published.context import ContextNetwork
 from pianofarm_worker.synth.published.controls import Controls
+from pianofarm_worker.synth.published.held_controls import unscaled
 from pianofarm_worker.synth.published.layers import Weights
 from pianofarm_worker.synth.published.moments import EPSILON, Moments
-from pianofarm_worker.synth.published.monophonic import MonophonicNetwork, heard
+from pianofarm_worker.synth.published.monophonic import MonophonicNetwork, RawControls, heard
 
 _Array = NDArray[np.float32]
 
@@ -45,16 +48,13 @@ class LiveNetwork:
         self._config = config
         self._context, self._monophonic, self._controls = context, monophonic, controls
         weights_of: dict[str, Weights] = {"context": context.weights, "mono": monophonic.weights}
-        for name, network in (("context", context), ("mono", monophonic)):
-            if network.normalizes:
-                moments = Moments(weights, name)
-                weights_of[f"{name}/moments"] = to_device(
-                    {
-                        "scale": moments.projected_scale.astype(np.float32),
-                        "offset": moments.offset.astype(np.float32),
-                        "channels": np.array(moments.n_channels, np.float32),
-                    }
-                )
+        if context.normalizes:
+            moments = Moments(weights, "context")
+            weights_of["context/moments"] = to_device(
+                {"scale": moments.projected_scale.astype(np.float32), "offset": moments.offset.astype(np.float32)}
+            )
+            self._context_channels = moments.n_channels
+        self._voice_moments = Moments(weights, "mono") if monophonic.normalizes else None
         #: Of a state, one vector: context GRU, GRUs of the voices, mean of y and of y^2 of the context, of each voice.
         self._state_shapes: tuple[tuple[int, int], ...] = (
             context.initial_state().shape,
@@ -92,19 +92,26 @@ class LiveNetwork:
         """
         n_frames, n_voices = pitch.shape
         # One array in, one out: each costs 10 us and more on its way to the backend and back.
-        voices = heard(notes, pitch), self._controls.sung(pitch)
-        inputs = np.concatenate(
-            (*(part.reshape(n_frames, -1) for part in voices), pedal, gains, self._context.heard(notes)), axis=1
-        )
-        controls, state = self._run(inputs, state)
-        controls = to_numpy(controls)
-        n = n_voices * self._config.synthesis.n_partials
-        return controls[:, :n].reshape(n_frames, n_voices, -1), controls[:, n:], state
+        voices = heard(notes, pitch).reshape(n_frames, -1)
+        inputs = np.concatenate((voices, pedal, gains, self._context.heard(notes)), axis=1)
+        raw, state = self._run(inputs, state)
+        n = self._config.n_controls
+        rows = to_numpy(raw).reshape(n_frames, n_voices, n + 3)
+        amplitudes, powers = [], []
+        for frame in range(n_frames):
+            known = rows[frame : frame + 1]
+            controls = RawControls(known[..., :n], known[..., n], np.zeros((1, n_voices, 2), np.float32))
+            moments = known[0, :, n + 1 :]
+            affine = self._voice_moments.affine_of(moments) if self._voice_moments else unscaled(n_voices)
+            loud, power = self._controls.run(controls, pitch[frame : frame + 1], *affine)
+            amplitudes.append(loud[:, 0])
+            powers.append(power[0])
+        return np.stack(amplitudes), np.stack(powers), state
 
     def _program(self, weights: Weights, inputs: Any, state: Any) -> Any:
         n_frames, n_voices = inputs.shape[0], self._config.n_voices
-        edges = np.cumsum((3 * n_voices, 2 * n_voices, 4, 2)).tolist()
-        heard_voices, sung, pedal, gains, heard_notes = ops.split(inputs, edges, axis=1)
+        edges = np.cumsum((3 * n_voices, 4, 2)).tolist()
+        heard_voices, pedal, gains, heard_notes = ops.split(inputs, edges, axis=1)
         heard_voices = ops.reshape(heard_voices, (n_frames, n_voices, 3))
         edges = np.cumsum([rows * columns for rows, columns in self._state_shapes[:-1]]).tolist()
         parts = ops.split(state, edges)
@@ -115,20 +122,21 @@ class LiveNetwork:
             weights["context"], heard_notes, pedal, context_state, _loop
         )
         if self._context.normalizes:
-            factor, offset, context_moments = _affine(weights["context/moments"], sums, gains[:, 0], context_moments)
+            moments = _followed(sums / self._context_channels, gains[:, 0], context_moments)
+            factor, offset = _affine(weights["context/moments"], moments)
+            context_moments = moments[-1]
             context = context * factor[:, 0] + offset[:, 0]
         q, step, sums, voice_state = self._monophonic.program(
             weights["mono"], heard_voices, context, voice_state, _loop
         )
-        factor, offset = ops.ones((n_voices, 1)), ops.zeros((n_voices, 1))
-        if self._monophonic.normalizes:
-            factor, offset, voice_moments = _affine(weights["mono/moments"], sums, gains[:, 1], voice_moments)
-        sung = ops.reshape(sung, (n_frames, n_voices, 2))
-        amplitudes, power = self._controls.program(q, step, sung, factor, offset)
-        amplitudes = ops.reshape(ops.transpose(amplitudes, (1, 0, 2)), (n_frames, -1))
+        if self._voice_moments:
+            moments = _followed(sums / self._voice_moments.n_channels, gains[:, 1], voice_moments)
+            voice_moments = moments[-1]
+        else:
+            moments = ops.zeros((n_frames, n_voices, 2))
         states = context_state, voice_state, context_moments, voice_moments
         after = ops.concatenate([ops.reshape(part, (-1,)) for part in states])
-        return ops.concatenate([amplitudes, power], axis=1), after
+        return ops.concatenate([ops.cast(q, "float32"), step[..., None], moments], axis=-1), after
 
 
 def _loop(step: Any, carry: Any, xs: Any) -> tuple[Any, Any]:
@@ -144,12 +152,17 @@ def _loop(step: Any, carry: Any, xs: Any) -> tuple[Any, Any]:
     return carry, tuple(ops.stack(column) for column in zip(*frames, strict=True))
 
 
-def _affine(weights: Weights, sums: Any, gains: Any, moments: Any) -> tuple[Any, Any, Any]:
-    """`Moments.affine` after every frame: factor [n_frames, n_rows, 1], offset [n_frames, n_rows, n_out], the last moments."""
+def _followed(means: Any, gains: Any, moments: Any) -> Any:
+    """Moments after every frame, [n_frames, n_rows, 2]: each frame's means of y and of y^2 count as much as its gain says."""
     after = []
-    for frame in range(sums.shape[0]):
-        moments = moments + gains[frame] * (sums[frame] / weights["channels"] - moments)
+    for frame in range(means.shape[0]):
+        moments = moments + gains[frame] * (means[frame] - moments)
         after.append(moments)
-    mean, square = (ops.stack(after)[..., i : i + 1] for i in (0, 1))
+    return ops.stack(after)
+
+
+def _affine(weights: Weights, moments: Any) -> tuple[Any, Any]:
+    """`Moments.affine_of` after every frame: factor [n_frames, n_rows, 1], offset [n_frames, n_rows, n_out]."""
+    mean, square = (moments[..., i : i + 1] for i in (0, 1))
     factor = ops.rsqrt(ops.maximum(square - mean * mean, 0.0) + EPSILON)
-    return factor, weights["offset"] - mean * factor * weights["scale"], moments
+    return factor, weights["offset"] - mean * factor * weights["scale"]

@@ -61,7 +61,11 @@ class Moments:
         """Factor [n_rows, 1] and offset [n_rows, n_out] that turn q into the network's output; nothing can be added any more."""
         self._blocks += [block.sum(axis=0, dtype=np.float64) for (block,) in self._cut.rest()]
         totals = np.sum(self._blocks, axis=0) / (self._n_frames * self.n_channels)
-        mean, variance = totals[:, 0], np.maximum(totals[:, 1] - totals[:, 0] ** 2, 0.0)
+        return self.affine_of(totals)
+
+    def affine_of(self, moments: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The same of means of y and of y^2 that are known already, [n_rows, 2]."""
+        mean, variance = moments[:, 0], np.maximum(moments[:, 1] - moments[:, 0] ** 2, 0.0)
         factor = (1.0 / np.sqrt(variance + EPSILON))[:, None]
         offset = self.offset - mean[:, None] * factor * self.projected_scale
         return factor.astype(np.float32), offset.astype(np.float32)

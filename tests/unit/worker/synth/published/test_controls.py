@@ -79,8 +79,8 @@ def test_amplitudes_and_powers_are_those_of_the_formulas(synthesis):
     amplitudes, power = computed(config, logits, pitch)
     expected, expected_power = written_out(config, logits, pitch)
 
-    np.testing.assert_allclose(amplitudes, expected, rtol=2e-4, atol=1e-9)
-    np.testing.assert_allclose(power, expected_power, rtol=2e-4)
+    np.testing.assert_allclose(amplitudes, expected, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(power, expected_power, rtol=1e-5)
     assert not amplitudes[0].any()
     assert amplitudes[3:].max(axis=(1, 2)).min() > 0
     assert (amplitudes[2] == 0).any()
@@ -93,4 +93,32 @@ def test_logits_of_any_size_stay_finite(scale):
     for logit in (-1e4, -90.0, 90.0, 1e4):
         logits = np.full((N_FRAMES, config.n_voices, config.n_controls), logit)
         for got, expected in zip(computed(config, logits, pitch), written_out(config, logits, pitch), strict=True):
-            np.testing.assert_allclose(got, expected, rtol=2e-4, atol=1e-9)
+            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_partials", [1, 15, 16, 17, 40])
+def test_rows_of_any_length_are_scaled_to_their_end(n_partials):
+    """The loop handles 16 elements at a time, and what is left over one by one."""
+    config = config_with(n_partials=n_partials, n_noise_bands=n_partials + 3)
+    pitch = some_pitches(config)
+    logits = np.random.default_rng(3).standard_normal((N_FRAMES, config.n_voices, config.n_controls))
+    for got, expected in zip(computed(config, logits, pitch), written_out(config, logits, pitch), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_controls_held_in_16_bits_are_scaled_as_their_values_are():
+    from pianofarm_worker.synth.published.controls import Controls
+    from pianofarm_worker.synth.published.monophonic import RawControls
+
+    pitch = some_pitches(SMALL)
+    random = np.random.default_rng(4)
+    q = random.integers(-32767, 32768, (N_FRAMES, SMALL.n_voices, SMALL.n_controls)).astype(np.int16)
+    step = random.uniform(1e-5, 2e-4, (N_FRAMES, SMALL.n_voices)).astype(np.float32)
+    factor = random.uniform(0.5, 2, (SMALL.n_voices, 1)).astype(np.float32)
+    offset = random.standard_normal((SMALL.n_voices, SMALL.n_controls)).astype(np.float32)
+    raw = RawControls(q, step, np.zeros((N_FRAMES, SMALL.n_voices, 2), np.float32))
+    got = Controls(SMALL, tables_of(SMALL)).run(raw, pitch, factor, offset)
+
+    logits = q * (step[..., None] * factor.astype(float)) + offset
+    for array, expected in zip(got, written_out(SMALL, logits, pitch), strict=True):
+        np.testing.assert_allclose(array, expected, rtol=1e-5, atol=1e-9)
