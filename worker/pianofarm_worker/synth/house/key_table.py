@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pianofarm_worker.synth.house.dampers import una_corda_gain
 from pianofarm_worker.synth.house.grains import Basis
 from pianofarm_worker.synth.house.layout import SLOW
 
@@ -26,6 +27,15 @@ class Lasts(NamedTuple):
     n_frames: list[int]  #: [128], until the partials are silent
     n_noise_frames: list[int]  #: [128], until the noise is silent
     peak_db: list[float]  #: [128], level of the loudest partial
+
+
+class Struck(NamedTuple):
+    """How loud a key's parts are at one velocity, with the soft pedal where it is."""
+
+    gain: Float32Array  #: [n_partials], linear
+    noise_gain: Float32Array  #: [n_bands], linear power
+    silence_db: Float32Array  #: [n_partials], levels at velocity 127 that are just not heard
+    knock_gain: Float32Array  #: [N_GROUPS], linear
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,17 @@ class KeyTable:
     knock_gain: Float32Array  #: [128, N_GROUPS], linear, by velocity
     silence_db: Float32Array  #: [128, n_partials], levels at velocity 127 that are just not heard, by velocity
     lasts: Lasts
+
+    def struck(self, velocity: int, soft: float) -> Struck:
+        """The key struck at a velocity, the soft pedal down a part 0..1 of its way."""
+        gain, noise_gain, silence_db = self.gain[velocity], self.noise_gain[velocity], self.silence_db[velocity]
+        knock_gain = self.knock_gain[velocity]
+        if soft > 0:
+            gain = gain * una_corda_gain(self.frequency_hz, soft)
+            noise_gain = noise_gain * np.float32(10 ** (-0.3 * soft))
+            silence_db = SILENCE_DB - 20 * np.log10(gain + np.float32(1e-9))
+            knock_gain = knock_gain * np.float32(10 ** (-0.1 * soft))
+        return Struck(gain, noise_gain, silence_db, knock_gain)
 
 
 def in_strides(amplitude: NDArray[np.complex64], stride: int = STRIDE) -> tuple[NDArray[np.int16], Float32Array]:

@@ -168,13 +168,8 @@ class HouseStream(Stream):
             if voice.pitch == pitch and voice.string.restruck_s == math.inf:
                 voice.string.restruck_s = time_s
         table, soft = self._tables[pitch], self._pedals.soft
-        gain, noise_gain, silence_db = table.gain[velocity], table.noise_gain[velocity], table.silence_db[velocity]
-        if soft > 0:
-            gain = gain * dampers.una_corda_gain(table.frequency_hz, soft)
-            noise_gain = noise_gain * np.float32(10 ** (-0.3 * soft))
-            silence_db = SILENCE_DB - 20 * np.log10(gain + 1e-9)
-        soft_gain = np.float32(10 ** (-0.1 * soft))
-        wash = (1.0 - self._pedals.force()) * 10 ** (table.lasts.peak_db[velocity] / 10) * float(soft_gain) ** 2
+        gain, noise_gain, silence_db, knock_gain = table.struck(velocity, soft)
+        wash = (1.0 - self._pedals.force()) * 10 ** (table.lasts.peak_db[velocity] / 10 - 0.2 * soft)
         voice = _Voice(
             pitch=pitch,
             table=table,
@@ -186,7 +181,7 @@ class HouseStream(Stream):
             onset=round(time_s * self.sample_rate_hz),
             n_hops=table.lasts.n_frames[velocity] - 1,
             n_noise=table.lasts.n_noise_frames[velocity],
-            knock_gain=table.knock_gain[velocity] * soft_gain,
+            knock_gain=knock_gain,
             wash=wash,
             wash_from_contact_s=self._pedals.contact_s(time_s),
             n_wash=self._tables.n_wash if 10 * math.log10(wash + 1e-12) + WASH_DB > SILENCE_DB else 0,

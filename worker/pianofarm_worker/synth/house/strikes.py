@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from pianofarm_worker.synth.compiled import compiled
 from pianofarm_worker.synth.house.attack import taken_over
-from pianofarm_worker.synth.house.dampers import una_corda_gain
 from pianofarm_worker.synth.house.key_table import SILENCE_DB
 from pianofarm_worker.synth.house.noise_bus import NoiseBus
 from pianofarm_worker.synth.house.resonance import WASH_DB
@@ -58,14 +57,8 @@ class Strikes:
 
     def voice(self, note: int) -> Voice:
         """A note as it begins to sound."""
-        table, velocity = self._tables[self._pitch[note]], self._velocity[note]
-        gain, noise_gain, silence_db = table.gain[velocity], table.noise_gain[velocity], table.silence_db[velocity]
-        knock_gain, soft = table.knock_gain[velocity], self._soft[note]
-        if soft > 0:
-            gain = gain * una_corda_gain(table.frequency_hz, soft)
-            noise_gain = noise_gain * np.float32(10 ** (-0.3 * soft))
-            silence_db = SILENCE_DB - 20 * np.log10(gain + np.float32(1e-9))
-            knock_gain = knock_gain * np.float32(10 ** (-0.1 * soft))
+        table = self._tables[self._pitch[note]]
+        gain, noise_gain, silence_db, knock_gain = table.struck(self._velocity[note], self._soft[note])
         onset, hop, noise_first, wash = self._onset[note], self._hop, self._noise_first[note], self._wash[note]
         clock = -(-onset // hop)
         turn = np.empty((2, len(gain)), np.complex64)

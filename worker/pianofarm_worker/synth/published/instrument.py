@@ -288,7 +288,7 @@ class Instrument:
         for block in _reblocked(raw):
             n = len(block.q)
             moved = pitch[n_done : n_done + n]
-            amplitudes, power = self._controls.run(block, moved, factor, offset)
+            amplitudes, power = self._controls.run(block.q, block.step, moved, factor, offset)
             yield moved.T, amplitudes, np.sqrt(power)
             n_done += n
 

@@ -23,7 +23,7 @@ from pianofarm_worker.synth.published.controls import Controls
 from pianofarm_worker.synth.published.held_controls import unscaled
 from pianofarm_worker.synth.published.layers import Weights
 from pianofarm_worker.synth.published.moments import EPSILON, Moments
-from pianofarm_worker.synth.published.monophonic import MonophonicNetwork, RawControls, heard
+from pianofarm_worker.synth.published.monophonic import MonophonicNetwork, heard
 
 _Array = NDArray[np.float32]
 
@@ -97,16 +97,10 @@ class LiveNetwork:
         raw, state = self._run(inputs, state)
         n = self._config.n_controls
         rows = to_numpy(raw).reshape(n_frames, n_voices, n + 3)
-        amplitudes, powers = [], []
-        for frame in range(n_frames):
-            known = rows[frame : frame + 1]
-            controls = RawControls(known[..., :n], known[..., n], np.zeros((1, n_voices, 2), np.float32))
-            moments = known[0, :, n + 1 :]
-            affine = self._voice_moments.affine_of(moments) if self._voice_moments else unscaled(n_voices)
-            loud, power = self._controls.run(controls, pitch[frame : frame + 1], *affine)
-            amplitudes.append(loud[:, 0])
-            powers.append(power[0])
-        return np.stack(amplitudes), np.stack(powers), state
+        q, step, moments = rows[..., :n], rows[..., n], rows[..., n + 1 :]
+        affine = self._voice_moments.affine_of(moments) if self._voice_moments else unscaled(n_voices)
+        amplitudes, power = self._controls.run(q, step, pitch, *affine)
+        return amplitudes.swapaxes(0, 1), power, state
 
     def _program(self, weights: Weights, inputs: Any, state: Any) -> Any:
         n_frames, n_voices = inputs.shape[0], self._config.n_voices

@@ -64,8 +64,8 @@ class Moments:
         return self.affine_of(totals)
 
     def affine_of(self, moments: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The same of means of y and of y^2 that are known already, [n_rows, 2]."""
-        mean, variance = moments[:, 0], np.maximum(moments[:, 1] - moments[:, 0] ** 2, 0.0)
-        factor = (1.0 / np.sqrt(variance + EPSILON))[:, None]
-        offset = self.offset - mean[:, None] * factor * self.projected_scale
+        """The same of means of y and of y^2 that are known already, [..., n_rows, 2]."""
+        mean, square = moments[..., :1], moments[..., 1:]
+        factor = 1.0 / np.sqrt(np.maximum(square - mean**2, 0.0) + EPSILON)
+        offset = self.offset - mean * factor * self.projected_scale
         return factor.astype(np.float32), offset.astype(np.float32)

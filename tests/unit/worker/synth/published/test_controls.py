@@ -23,16 +23,11 @@ def tables_of(config):
 
 def computed(config, logits, pitch):
     from pianofarm_worker.synth.published.controls import Controls
-    from pianofarm_worker.synth.published.monophonic import RawControls
 
-    n_frames, n_voices = pitch.shape
-    raw = RawControls(
-        logits.astype(np.float32),
-        np.ones((n_frames, n_voices), np.float32),
-        np.zeros((n_frames, n_voices, 2), np.float32),
-    )
+    n_voices = pitch.shape[1]
     factor, offset = np.ones((n_voices, 1), np.float32), np.zeros((n_voices, 1), np.float32)
-    return Controls(config, tables_of(config)).run(raw, pitch, factor, offset)
+    step = np.ones(pitch.shape, np.float32)
+    return Controls(config, tables_of(config)).run(logits.astype(np.float32), step, pitch, factor, offset)
 
 
 def written_out(config, logits, pitch):
@@ -108,17 +103,16 @@ def test_rows_of_any_length_are_scaled_to_their_end(n_partials):
 
 def test_controls_held_in_16_bits_are_scaled_as_their_values_are():
     from pianofarm_worker.synth.published.controls import Controls
-    from pianofarm_worker.synth.published.monophonic import RawControls
 
     pitch = some_pitches(SMALL)
     random = np.random.default_rng(4)
     q = random.integers(-32767, 32768, (N_FRAMES, SMALL.n_voices, SMALL.n_controls)).astype(np.int16)
     step = random.uniform(1e-5, 2e-4, (N_FRAMES, SMALL.n_voices)).astype(np.float32)
-    factor = random.uniform(0.5, 2, (SMALL.n_voices, 1)).astype(np.float32)
-    offset = random.standard_normal((SMALL.n_voices, SMALL.n_controls)).astype(np.float32)
-    raw = RawControls(q, step, np.zeros((N_FRAMES, SMALL.n_voices, 2), np.float32))
-    got = Controls(SMALL, tables_of(SMALL)).run(raw, pitch, factor, offset)
-
-    logits = q * (step[..., None] * factor.astype(float)) + offset
-    for array, expected in zip(got, written_out(SMALL, logits, pitch), strict=True):
-        np.testing.assert_allclose(array, expected, rtol=1e-5, atol=1e-9)
+    factor = random.uniform(0.5, 2, (N_FRAMES, SMALL.n_voices, 1)).astype(np.float32)
+    offset = random.standard_normal((N_FRAMES, SMALL.n_voices, SMALL.n_controls)).astype(np.float32)
+    controls = Controls(SMALL, tables_of(SMALL))
+    # One affine map for all frames, as in a render, or one for each, as in a stream.
+    for affine in ((factor[0], offset[0]), (factor, offset)):
+        logits = q * (step[..., None] * affine[0].astype(float)) + affine[1]
+        for got, expected in zip(controls.run(q, step, pitch, *affine), written_out(SMALL, logits, pitch), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-9)

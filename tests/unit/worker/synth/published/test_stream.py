@@ -115,7 +115,7 @@ def test_given_the_moments_of_the_whole_a_stream_has_the_controls_of_a_render(pi
     factor, offset = moments["context"].affine()
     raw, _ = voice_net.run(notes, pitch, q * factor[0] + offset[0], voice_net.initial_state())
     moments["mono"].add(raw.sums)
-    amplitudes, power = live.network._controls.run(raw, pitch, *moments["mono"].affine())
+    amplitudes, power = live.network._controls.run(raw.q, raw.step, pitch, *moments["mono"].affine())
 
     means = [
         part.mean(axis=0, dtype=np.float64) / m.n_channels
