@@ -33,7 +33,7 @@ def main() -> int:
     if arguments.what == "report":
         return _write_page(arguments.name)
     form = plan.SHORT if arguments.short else plan.FULL
-    given = {"repeats": arguments.repeats, "piece_s": arguments.piece_s}
+    given = {"repeats": arguments.repeats, "round_repeats": arguments.repeats, "piece_s": arguments.piece_s}
     form = dataclasses.replace(form, **{name: value for name, value in given.items() if value is not None})
     if form.repeats < 1 or form.piece_s < 4:
         sys.stderr.write("--repeats must be at least 1, --piece-s at least 4\n")

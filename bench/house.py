@@ -45,7 +45,7 @@ class Renders:
         self._took_s.append(took_s)
 
     def render_after_pause(self) -> None:
-        """Once more, told apart: memory that lay idle for seconds may have gone back to the machine, and is given anew."""
+        """Once more, counted and told apart too: memory that lay idle for seconds may have gone back to the machine."""
         self.render()
         self._after_pause_s.append(self._took_s.pop())
 
@@ -60,7 +60,7 @@ class Renders:
             "after_pause": spread([self._audio_s / seconds for seconds in self._after_pause_s])
             if self._after_pause_s
             else None,
-            "real_time_factor": spread([self._audio_s / seconds for seconds in self._took_s]),
+            "real_time_factor": spread([self._audio_s / seconds for seconds in self._took_s + self._after_pause_s]),
             "sample_rate_hz": info.sample_rate_hz,
             "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
             "model_bytes": sum(file.stat().st_size for file in info.path.iterdir()),
@@ -79,8 +79,7 @@ def speed(midi: str, channels: Literal[1, 2], repeats: int, gate: _Gate) -> Meas
 def beside_fluidsynth(midi: str, repeats: int, gate: _Gate) -> Measured:
     """One piece in stereo, in turn with FluidSynth: what else happens on the machine meanwhile meets both.
 
-    A worker renders one piece after the other, so the first render after FluidSynth's turn is told apart, as is what it costs
-    FluidSynth to start.
+    In each turn the model renders twice: right after FluidSynth's, and again, as a worker renders one piece after the other.
 
     Returns:
         Two measurements: {"house": ..., "fluidsynth": ...}.

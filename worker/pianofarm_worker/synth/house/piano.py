@@ -113,7 +113,7 @@ class HousePiano(Piano):
         )
 
     def stream(self, *, piano: int | None = None, block_ms: int = 8, seed: int = 0, room: float = 1.0) -> HouseStream:
-        """Play it live; see `Piano.stream`. The first stream makes the tables of all keys: 0.8 s, 265 MB."""
+        """Play it live; see `Piano.stream`. The first stream makes the tables of all keys, which takes a second."""
         live = self._instrument(piano)
         return HouseStream(live.tables, live.room, live.gain, block_ms=block_ms, seed=seed, room_part=room)
 

@@ -155,11 +155,12 @@ def _sum(row: _Array, lanes: _Array) -> np.float32:
 def _positive(x: np.float32) -> np.float32:
     """`ddsp.core.exp_sigmoid`: 2 sigmoid(x)^ln(10) + 1e-7, to 2e-6 of itself.
 
-    The sigmoid's logarithm is that of 1 + exp(-x), which is what float32 leaves of it.
+    The sigmoid's logarithm is that of 1 + exp(-x), which is what float32 leaves of it. What is no number stays none: by its bits it
+    would be a silence that no gate sees.
     """
     turned = _exp2(min(max(x * -_LOG2_E, np.float32(-100)), np.float32(100)))
     power = _exp2(max(-_EXPONENT * _log2(np.float32(1) + turned), np.float32(-120)))
-    return _MAXIMUM * power + _THRESHOLD
+    return x if np.isnan(x) else _MAXIMUM * power + _THRESHOLD
 
 
 @inlined

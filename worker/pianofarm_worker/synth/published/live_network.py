@@ -1,6 +1,6 @@
-"""The networks of a live piano as one program a block: notes in, amplitudes of partials and power of noise out. No audio.
+"""The networks of a live piano as one program a block: notes in, raw controls out. No audio.
 
-The program ends with raw controls and moments, which `Controls` scales as it does those of a render.
+They come with moments, and `Controls` scales them as it does those of a render.
 
 Where a model normalises by the moments of the whole performance, a stream has no whole performance. It starts from the moments of
 a built-in performance and goes on averaging over what is played: the context's moments start with the weight of 10 s (they differ

@@ -91,6 +91,21 @@ def test_logits_of_any_size_stay_finite(scale):
             np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.parametrize("place", [0, 1, 13, -1])
+def test_what_is_no_number_stays_none(place):
+    """So that the gates see a broken model; an infinite logit is a loud or a silent one."""
+    pitch = np.full((N_FRAMES, SMALL.n_voices), 30, np.uint8)
+    logits = np.zeros((N_FRAMES, SMALL.n_voices, SMALL.n_controls))
+    logits[2, 0, place] = np.nan
+    amplitudes, power = computed(SMALL, logits, pitch)
+    assert np.isnan(power[2]).any() if place in (13, -1) else np.isnan(amplitudes[0, 2]).any()
+    assert np.isfinite(amplitudes[1:]).all()
+    assert np.isfinite(power[[0, 1, 3]]).all()
+
+    logits[2, 0, place] = np.inf
+    assert all(np.isfinite(array).all() for array in computed(SMALL, logits, pitch))
+
+
 @pytest.mark.parametrize("n_partials", [1, 15, 16, 17, 40])
 def test_rows_of_any_length_are_scaled_to_their_end(n_partials):
     """The loop handles 16 elements at a time, and what is left over one by one."""
