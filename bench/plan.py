@@ -187,11 +187,15 @@ def _speeds(bench: _Bench) -> None:
         bench.keep(name, _middle_block(rounds) if name.startswith("stream/") else _pooled(rounds))
 
 
+def _lacking(answers: list[Measured], part: str) -> Measured | None:
+    """The first answer without this part: it says why, as a measurement that failed does."""
+    return next((answer for answer in answers if part not in answer), None)
+
+
 def _pooled(rounds: list[Measured]) -> Measured:
     """Renders of all rounds; what there is of each process alone is that of the first. A round that failed is the answer."""
-    for answer in rounds:
-        if "real_time_factor" not in answer:
-            return answer
+    if failed := _lacking(rounds, "real_time_factor"):
+        return failed
     took_s = [seconds for answer in rounds for seconds in answer["took_s"]]
     factors = [float(answer["audio_s"]) / seconds for answer in rounds for seconds in answer["took_s"]]
     peak_mb = max(float(answer["peak_rss_mb"]) for answer in rounds)
@@ -200,9 +204,8 @@ def _pooled(rounds: list[Measured]) -> Measured:
 
 def _middle_block(rounds: list[Measured]) -> Measured:
     """The stream's round whose median block is the middle one's. A round that failed is the answer."""
-    for answer in rounds:
-        if "block_ms" not in answer:
-            return answer
+    if failed := _lacking(rounds, "block_ms"):
+        return failed
     return sorted(rounds, key=lambda answer: float(answer["block_ms"]["p50"]))[(len(rounds) - 1) // 2]
 
 
@@ -249,9 +252,8 @@ def _beside_fluidsynth(bench: _Bench, house: str, fluidsynth: str, midi: str) ->
 
 def _together(answers: list[Measured]) -> Measured:
     """Processes that render at the same time: all their audio over the time of the slowest, repeat by repeat."""
-    for answer in answers:
-        if "real_time_factor" not in answer:
-            return answer
+    if failed := _lacking(answers, "real_time_factor"):
+        return failed
     audio_s = sum(float(answer["audio_s"]) for answer in answers)
     took_s = [max(repeat) for repeat in zip(*(answer["took_s"] for answer in answers), strict=True)]
     return {

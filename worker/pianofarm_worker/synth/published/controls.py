@@ -4,7 +4,7 @@
 noise add over the voices, since their noises are independent.
 
 One compiled loop, for renders and streams and for either backend: each voice's partials are computed as far as they are heard (half
-of them in a dense piece), in one pass over its row, where a backend's program computes all of them, in several.
+of them in a dense piece), where a program of a backend computes all of them.
 """
 
 from __future__ import annotations
