@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -25,6 +24,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 #: Seconds until done, renders done.
 Samples = list[tuple[float, int]]
+
+#: Renders done, seconds of processor time and commands of Redis.
+Reading = tuple[int, float, int]
 
 
 class LoadFarm:
@@ -159,15 +161,17 @@ def rate(samples: Samples) -> float:
     return (n_ended - n_began) / max(1e-3, ended - began)
 
 
-@contextlib.contextmanager
-def counted(redis: RedisServer, n_done: Callable[[], int], into: dict[str, float]) -> Iterator[None]:
-    """Note what Redis spends on a render while the block runs."""
-    cpu_s, calls, before = *redis.spent(), n_done()
-    yield
-    cpu_after_s, calls_after = redis.spent()
-    n_renders = max(1, n_done() - before)
-    into["redis_us"] = 1e6 * (cpu_after_s - cpu_s) / n_renders
-    into["redis_commands"] = (calls_after - calls) / n_renders
+def cost(before: Reading, begun: Reading, end: Reading) -> dict[str, float]:
+    """What Redis spends on a render once they are being made. From before the start where that is too short, as in `rate`.
+
+    Args:
+        before: before the workers start.
+        begun: some are made.
+        end: all are made.
+    """
+    since = begun if end[0] - begun[0] > 0.5 * end[0] else before
+    n_renders, cpu_s, n_commands = (now - then for now, then in zip(end, since, strict=True))
+    return {"redis_us": 1e6 * cpu_s / n_renders, "redis_commands": n_commands / n_renders}
 
 
 def python_path() -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.load.farm import LoadFarm, Samples, counted, environment, python_path, rate
+from bench.load.farm import LoadFarm, Samples, cost, environment, python_path, rate
 from bench.load.servers import RedisServer, S3Server
 from bench.spread import percentile, spread
 from pianofarm_common.queue import backlog
@@ -54,20 +54,20 @@ def stock(form: Form, folder: Path, redis: RedisServer) -> Answers:
             with app.producer_pool.acquire(block=True) as producer, producer.batch(max_size=500):
                 for number in range(form.n_stock):
                     app.send_task("stock.nothing", args=[number], producer=producer, ignore_result=True)
+        before = (0, *redis.spent())
         farm.start_stock_workers(N_WORKERS)
         # From before the start, so that a handful drained at once has a pace, too; `rate` leaves the start out of longer ones.
         samples: Samples = [(time.monotonic(), 0)]
-        cost: dict[str, float] = {}
 
         def n_done() -> int:
             return form.n_stock - int(redis.client.llen("celery")) - int(redis.client.hlen("unacked"))
 
         _until(lambda: n_done() > 0.1 * form.n_stock)
-        with counted(redis, n_done, cost):
-            while samples[-1][1] < form.n_stock:
-                samples.append((time.monotonic(), n_done()))
-                time.sleep(0.02)
-        return {"per_s": rate(samples), **cost}
+        begun = (n_done(), *redis.spent())
+        while samples[-1][1] < form.n_stock:
+            samples.append((time.monotonic(), n_done()))
+            time.sleep(0.02)
+        return {"per_s": rate(samples), **cost(before, begun, (form.n_stock, *redis.spent()))}
 
 
 def pace(form: Form, folder: Path, redis: RedisServer, bundle: int) -> Answers:
@@ -76,7 +76,8 @@ def pace(form: Form, folder: Path, redis: RedisServer, bundle: int) -> Answers:
     with LoadFarm(folder, redis, bundle_max_renders=bundle) as farm:
         farm.start_sweeper()
         tickets = farm.submit(n_renders, BULK)
-        batch, cost = tickets[0].batch, {}
+        batch = tickets[0].batch
+        before = (0, *redis.spent())
         farm.start_workers(N_WORKERS, places=bundle)
         samples: Samples = [(time.monotonic(), 0)]
 
@@ -84,9 +85,10 @@ def pace(form: Form, folder: Path, redis: RedisServer, bundle: int) -> Answers:
             return farm.ledger.batch(batch).done
 
         _until(lambda: n_done() > 0.1 * n_renders)
-        with counted(redis, n_done, cost):
-            samples += farm.drained(batch, n_renders)
-        return {"renders": n_renders, "per_s": rate(samples), **cost}
+        begun = (n_done(), *redis.spent())
+        samples += farm.drained(batch, n_renders)
+        spent = cost(before, begun, (n_renders, *redis.spent()))
+        return {"renders": n_renders, "per_s": rate(samples), **spent}
 
 
 def submission(form: Form, folder: Path, redis: RedisServer, s3: S3Server, bundle: int, *, drain: bool) -> Answers:

