@@ -21,7 +21,9 @@ def check_block_ms(block_ms: int) -> None:
     Raises:
         BadOption: no block of this length.
     """
-    if block_ms not in range(SHORTEST_BLOCK_MS, LONGEST_BLOCK_MS + 1, SHORTEST_BLOCK_MS):
+    if not isinstance(block_ms, int) or block_ms not in range(
+        SHORTEST_BLOCK_MS, LONGEST_BLOCK_MS + 1, SHORTEST_BLOCK_MS
+    ):
         raise BadOption(
             f"block_ms={block_ms!r}: a block is {SHORTEST_BLOCK_MS} to {LONGEST_BLOCK_MS} ms, "
             f"a multiple of {SHORTEST_BLOCK_MS}"
@@ -38,6 +40,16 @@ def check_room(room: float) -> None:
         raise BadOption(f"room={room!r}: must be 0 (the dry sound alone) to {MOST_ROOM:g} (twice the room)")
 
 
+def check_seed(seed: int) -> None:
+    """Refuse what seeds no noise.
+
+    Raises:
+        BadOption: it is no whole number of 64 bits.
+    """
+    if not isinstance(seed, int) or not 0 <= seed < 1 << 64:
+        raise BadOption(f"seed={seed!r}: must be a whole number, 0 to 2**64 - 1")
+
+
 class Stream(ABC):
     """A piano being played: push events, pull sound, for as long as you like, in bounded memory. Not for two threads at once.
 
@@ -47,13 +59,14 @@ class Stream(ABC):
     """
 
     def __init__(
-        self, *, sample_rate_hz: int, n_channels: int, block_ms: int, delay_samples: int, room: float = 1.0
+        self, *, sample_rate_hz: int, n_channels: int, block_ms: int, delay_samples: int, seed: int, room: float = 1.0
     ) -> None:
         """Start in silence.
 
         Raises:
-            BadOption: no block of this length, or no such part of the room.
+            BadOption: no block of this length, no such seed or no such part of the room.
         """
+        check_seed(seed)
         check_block_ms(block_ms)
         check_room(room)
         self.sample_rate_hz = sample_rate_hz

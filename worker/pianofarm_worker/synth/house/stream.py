@@ -100,6 +100,7 @@ class HouseStream(Stream):
             n_channels=room.shape[1],
             block_ms=block_ms,
             delay_samples=0,
+            seed=seed,
             room=room_part,
         )
         self._tables, self._hop, self._output_gain = tables, layout.hop, output_gain

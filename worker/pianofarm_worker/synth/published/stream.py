@@ -69,6 +69,7 @@ class PublishedStream(Stream):
             n_channels=1,
             block_ms=block_ms,
             delay_samples=config.hop,
+            seed=seed,
             room=room_part,
         )
         self._n_frames = self.block_samples // config.hop

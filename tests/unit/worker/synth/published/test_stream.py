@@ -150,8 +150,13 @@ def test_a_key_that_never_goes_up_and_silence_for_ever_stay_finite_and_bounded(p
 def test_blocks_of_other_lengths_and_pianos_that_are_not_there_are_refused(piano):
     with pytest.raises(BadOption, match="block_ms=10"):
         piano.stream(block_ms=10)
+    with pytest.raises(BadOption, match=r"block_ms=8\.0"):
+        piano.stream(block_ms=8.0)
     with pytest.raises(BadOption, match="piano=2"):
         piano.stream(piano=2)
+    for seed in (-1, 1 << 64, 1.5):
+        with pytest.raises(BadOption, match=f"seed={seed}"):
+            piano.stream(seed=seed)
 
 
 def test_a_model_without_moments_plays_too(piano, tmp_path):
