@@ -14,6 +14,9 @@ from pianofarm_common.errors import BadModel
 #: Philox gives four 64-bit words a counter step; a sample takes half a word.
 _SAMPLES_PER_STEP = 8
 
+#: Samples drawn at a time, where fewer are wanted: making a generator takes as long as 6,000 samples.
+_DRAWN = 4096
+
 #: ddsp cuts longer impulse responses to a window of 257 samples; none of the published models has so many bands.
 _MAX_BANDS = 129
 
@@ -40,6 +43,24 @@ def uniform_noise(seed: int, first_sample: int, n_samples: int, *, stream: int =
     return noise
 
 
+class WhiteNoise:
+    """`uniform_noise` of one seed, from its first sample on, for who takes little at a time."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed, self._n_drawn = seed, 0
+        self._left = np.zeros(0, np.float32)  # drawn and not taken
+
+    def take(self, n_samples: int) -> NDArray[np.float32]:
+        """The next samples, [n_samples] float32."""
+        missing = n_samples - len(self._left)
+        if missing > 0:
+            more = uniform_noise(self._seed, self._n_drawn, max(missing, _DRAWN))
+            self._n_drawn += len(more)
+            self._left = np.concatenate((self._left, more))
+        taken, self._left = self._left[:n_samples], self._left[n_samples:]
+        return taken
+
+
 def summed_magnitudes(magnitudes: NDArray[np.float32]) -> NDArray[np.float32]:
     """The response of one noise as loud as one noise per voice: independent noises add in power.
 
@@ -62,7 +83,7 @@ class FilteredNoise:
         Args:
             n_bands: bands of the responses, evenly spaced from 0 Hz to half the sample rate, both included.
             hop: samples a frame, at least n_bands - 3.
-            seed: of `uniform_noise`.
+            seed: of `WhiteNoise`.
 
         Raises:
             BadModel: bands and hop do not go together.
@@ -71,8 +92,8 @@ class FilteredNoise:
             raise BadModel(
                 f"{n_bands} noise bands at {hop} samples a frame: needed are 3 to {min(_MAX_BANDS, hop + 3)}"
             )
-        self._hop, self._seed = hop, seed
-        self._n_samples = 0  # noise used so far
+        self._hop = hop
+        self._noise = WhiteNoise(seed)
         length = 2 * (n_bands - 1)
         self._n_hops = -(-(hop + length - 1) // hop)  # hops that a filtered frame reaches over
         self._filter = _filter_matrix(n_bands, self._n_hops * hop)
@@ -93,8 +114,7 @@ class FilteredNoise:
         n_frames = len(magnitudes)
         if not n_frames:
             return np.zeros(0, np.float32)
-        noise = uniform_noise(self._seed, self._n_samples, n_frames * self._hop)
-        self._n_samples += len(noise)
+        noise = self._noise.take(n_frames * self._hop)
         response = (magnitudes @ self._filter).view(np.complex64)
         spectrum = np.fft.rfft(noise.reshape(n_frames, self._hop), self._n_hops * self._hop)
         filtered = np.fft.irfft(spectrum * response, self._n_hops * self._hop).reshape(

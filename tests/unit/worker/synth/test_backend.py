@@ -61,3 +61,35 @@ import keras
 print(keras.config.floatx(), keras.backend.backend())
 """
     assert run(code) == "float32 jax"
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "jax"])
+def test_a_bound_program_takes_arrays_however_they_lie_in_memory(name):
+    code = f"""{CHOOSE}
+choose({name!r}, n_threads=1)
+import numpy as np
+program = bind(lambda weights, x: x * weights["two"], to_device({{"two": np.full(1, 2, np.float32)}}))
+plain = np.arange(24, dtype=np.float32).reshape(4, 6)
+readonly = plain.copy()
+readonly.flags.writeable = False
+lying = {{
+    "plain": plain,
+    "read-only": readonly,
+    "unaligned": np.arange(-1, 24, dtype=np.float32)[1:].reshape(4, 6),
+    "columns first": np.asfortranarray(plain),
+    "part": np.tile(plain, (1, 2))[:, :6],
+}}
+for how, array in lying.items():
+    doubled = to_numpy(program(array))
+    array = None
+    print(how, (doubled == 2 * plain).all())
+print("empty", to_numpy(program(plain[:, :0])).shape)
+changing = plain.copy()
+doubled = program(changing)
+changing[:] = 0
+print("changed after", (to_numpy(doubled) == 2 * plain).all())
+"""
+    *ways, empty, after = run(code).splitlines()
+    assert ways == [f"{how} True" for how in ("plain", "read-only", "unaligned", "columns first", "part")]
+    assert empty == "empty (4, 0)"
+    assert after == "changed after True"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pianofarm_common.errors import BadModel
-from pianofarm_worker.synth.noise import FilteredNoise, summed_magnitudes, uniform_noise
+from pianofarm_worker.synth.noise import FilteredNoise, WhiteNoise, summed_magnitudes, uniform_noise
 
 SEED = 2**63 - 25
 
@@ -31,6 +31,12 @@ def test_seeds_and_streams_give_unrelated_noise():
     a, b, c = uniform_noise(1, 0, 20_000), uniform_noise(2, 0, 20_000), uniform_noise(1, 0, 20_000, stream=1)
     for one, other in ((a, b), (a, c), (b, c)):
         assert abs(np.corrcoef(one, other)[0, 1]) < 0.03
+
+
+def test_noise_taken_bit_by_bit_is_the_same_noise():
+    source, sizes = WhiteNoise(SEED), (256, 0, 4000, 1, 9000, 4096, 64)
+    taken = np.concatenate([source.take(n) for n in sizes])
+    assert (taken == uniform_noise(SEED, 0, sum(sizes))).all()
 
 
 def test_noise_is_uniform_and_white():

@@ -57,8 +57,8 @@ class Controls:
             q: [n_frames, n_voices, n_controls], from the monophonic network (`RawControls`): int16 in units of `step`, or float32.
             step: [n_frames, n_voices].
             pitch: [n_frames, n_voices], the active pitch prolonged by the release.
-            factor: [n_voices, 1], from `Moments`, or 1; or [n_frames, n_voices, 1].
-            offset: [n_voices, n_controls], likewise, or 0; or [n_frames, n_voices, n_controls].
+            factor: [n_voices, 1], from `Moments`, or 1.
+            offset: [n_voices, n_controls], likewise, or [n_voices, 1] of 0.
 
         Returns:
             Amplitudes [n_voices, n_frames, n_partials] of the partials, all strings together; power [n_frames, n_bands].
@@ -66,14 +66,14 @@ class Controls:
         n_frames, n_voices = pitch.shape
         amplitudes = np.empty((n_voices, n_frames, self._n_partials), np.float32)
         power = np.zeros((n_frames, self._n_bands), np.float32)
-        own = np.empty((1 if offset.ndim == 2 else n_frames, n_voices, q.shape[2]), np.float32)
+        own = np.empty((n_voices, q.shape[2]), np.float32)
         np.multiply(offset, self._gain, out=own)
-        own[..., 1 + self._n_partials :] += self._gain * self._bias
+        own[:, 1 + self._n_partials :] += self._gain * self._bias
         q = np.ascontiguousarray(q).view()
         q.flags.writeable = (
             False  # for arrays that may be written a compiled loop is another program: backends give both kinds
         )
-        unit = step * factor[..., 0] * self._gain
+        unit = step * factor[:, 0] * self._gain
         _scale(q, unit, own, self._n_heard[pitch], self._n_shared[pitch], amplitudes, power)
         return amplitudes, power
 
@@ -93,7 +93,7 @@ def _scale(
     Args:
         q: [n_frames, n_voices, 1 + n_partials + n_bands], int16 or float32.
         step: [n_frames, n_voices].
-        offset: [1 or n_frames, n_voices, 1 + n_partials + n_bands].
+        offset: [n_voices, 1 + n_partials + n_bands].
         n_heard: [n_frames, n_voices], partials that are heard: the first ones.
         n_shared: [n_frames, n_voices], partials that share the amplitude.
         amplitudes: [n_voices, n_frames, n_partials], overwritten.
@@ -104,8 +104,8 @@ def _scale(
     lanes = np.empty(_LANES, np.float32)
     magnitudes = np.empty(n_bands, np.float32)
     for voice in range(n_voices):
+        own = offset[voice]
         for frame in range(n_frames):
-            own = offset[frame if len(offset) > 1 else 0, voice]
             row, unit, loud = q[frame, voice], step[frame, voice], amplitudes[voice, frame]
             shared, heard = n_shared[frame, voice], n_heard[frame, voice]
             reach = min(n_partials, -(-shared // _LANES) * _LANES)

@@ -1,6 +1,4 @@
-"""The networks of a live piano as one program a block: notes in, raw controls out. No audio.
-
-They come with moments, and `Controls` scales them as it does those of a render.
+"""The networks of a live piano as one program a block: notes in, logits of the controls out, which `Controls` scales. No audio.
 
 Where a model normalises by the moments of the whole performance, a stream has no whole performance. It starts from the moments of
 a built-in performance and goes on averaging over what is played: the context's moments start with the weight of 10 s (they differ
@@ -48,13 +46,15 @@ class LiveNetwork:
         self._config = config
         self._context, self._monophonic, self._controls = context, monophonic, controls
         weights_of: dict[str, Weights] = {"context": context.weights, "mono": monophonic.weights}
-        if context.normalizes:
-            moments = Moments(weights, "context")
-            weights_of["context/moments"] = to_device(
+        self._moments = {
+            name: Moments(weights, name)
+            for name, network in (("context", context), ("mono", monophonic))
+            if network.normalizes
+        }
+        for name, moments in self._moments.items():
+            weights_of[f"{name}/moments"] = to_device(
                 {"scale": moments.projected_scale.astype(np.float32), "offset": moments.offset.astype(np.float32)}
             )
-            self._context_channels = moments.n_channels
-        self._voice_moments = Moments(weights, "mono") if monophonic.normalizes else None
         #: Of a state, one vector: context GRU, GRUs of the voices, mean of y and of y^2 of the context, of each voice.
         self._state_shapes: tuple[tuple[int, int], ...] = (
             context.initial_state().shape,
@@ -94,12 +94,10 @@ class LiveNetwork:
         # One array in, one out: each costs 10 us and more on its way to the backend and back.
         voices = heard(notes, pitch).reshape(n_frames, -1)
         inputs = np.concatenate((voices, pedal, gains, self._context.heard(notes)), axis=1)
-        raw, state = self._run(inputs, state)
-        n = self._config.n_controls
-        rows = to_numpy(raw).reshape(n_frames, n_voices, n + 3)
-        q, step, moments = rows[..., :n], rows[..., n], rows[..., n + 1 :]
-        affine = self._voice_moments.affine_of(moments) if self._voice_moments else unscaled(n_voices)
-        amplitudes, power = self._controls.run(q, step, pitch, *affine)
+        logits, state = self._run(inputs, state)
+        amplitudes, power = self._controls.run(
+            to_numpy(logits), np.ones((n_frames, n_voices), np.float32), pitch, *unscaled(n_voices)
+        )
         return amplitudes.swapaxes(0, 1), power, state
 
     def _program(self, weights: Weights, inputs: Any, state: Any) -> Any:
@@ -115,22 +113,20 @@ class LiveNetwork:
         context, sums, context_state = self._context.program(
             weights["context"], heard_notes, pedal, context_state, _loop
         )
-        if self._context.normalizes:
-            moments = _followed(sums / self._context_channels, gains[:, 0], context_moments)
-            factor, offset = _affine(weights["context/moments"], moments)
-            context_moments = moments[-1]
+        if "context" in self._moments:
+            means = sums / self._moments["context"].n_channels
+            factor, offset, context_moments = _affine(weights["context/moments"], means, gains[:, 0], context_moments)
             context = context * factor[:, 0] + offset[:, 0]
         q, step, sums, voice_state = self._monophonic.program(
             weights["mono"], heard_voices, context, voice_state, _loop
         )
-        if self._voice_moments:
-            moments = _followed(sums / self._voice_moments.n_channels, gains[:, 1], voice_moments)
-            voice_moments = moments[-1]
-        else:
-            moments = ops.zeros((n_frames, n_voices, 2))
+        logits = ops.cast(q, "float32") * step[..., None]
+        if "mono" in self._moments:
+            means = sums / self._moments["mono"].n_channels
+            factor, offset, voice_moments = _affine(weights["mono/moments"], means, gains[:, 1], voice_moments)
+            logits = logits * factor + offset
         states = context_state, voice_state, context_moments, voice_moments
-        after = ops.concatenate([ops.reshape(part, (-1,)) for part in states])
-        return ops.concatenate([ops.cast(q, "float32"), step[..., None], moments], axis=-1), after
+        return logits, ops.concatenate([ops.reshape(part, (-1,)) for part in states])
 
 
 def _loop(step: Any, carry: Any, xs: Any) -> tuple[Any, Any]:
@@ -146,17 +142,22 @@ def _loop(step: Any, carry: Any, xs: Any) -> tuple[Any, Any]:
     return carry, tuple(ops.stack(column) for column in zip(*frames, strict=True))
 
 
-def _followed(means: Any, gains: Any, moments: Any) -> Any:
-    """Moments after every frame, [n_frames, n_rows, 2]: each frame's means of y and of y^2 count as much as its gain says."""
+def _affine(weights: Weights, means: Any, gains: Any, moments: Any) -> tuple[Any, Any, Any]:
+    """`Moments.affine` after every frame, each of which counts in the moments as much as its gain says.
+
+    Args:
+        weights: scale and offset of the network, projected.
+        means: [n_frames, n_rows, 2], of y and of y^2 in each frame.
+        gains: [n_frames].
+        moments: [n_rows, 2], before the first frame.
+
+    Returns:
+        Factor [n_frames, n_rows, 1], offset [n_frames, n_rows, n_out], the moments after the last frame.
+    """
     after = []
     for frame in range(means.shape[0]):
         moments = moments + gains[frame] * (means[frame] - moments)
         after.append(moments)
-    return ops.stack(after)
-
-
-def _affine(weights: Weights, moments: Any) -> tuple[Any, Any]:
-    """`Moments.affine_of` after every frame: factor [n_frames, n_rows, 1], offset [n_frames, n_rows, n_out]."""
-    mean, square = (moments[..., i : i + 1] for i in (0, 1))
+    mean, square = (ops.stack(after)[..., i : i + 1] for i in (0, 1))
     factor = ops.rsqrt(ops.maximum(square - mean * mean, 0.0) + EPSILON)
-    return factor, weights["offset"] - mean * factor * weights["scale"]
+    return factor, weights["offset"] - mean * factor * weights["scale"], moments

@@ -123,11 +123,9 @@ def test_controls_held_in_16_bits_are_scaled_as_their_values_are():
     random = np.random.default_rng(4)
     q = random.integers(-32767, 32768, (N_FRAMES, SMALL.n_voices, SMALL.n_controls)).astype(np.int16)
     step = random.uniform(1e-5, 2e-4, (N_FRAMES, SMALL.n_voices)).astype(np.float32)
-    factor = random.uniform(0.5, 2, (N_FRAMES, SMALL.n_voices, 1)).astype(np.float32)
-    offset = random.standard_normal((N_FRAMES, SMALL.n_voices, SMALL.n_controls)).astype(np.float32)
-    controls = Controls(SMALL, tables_of(SMALL))
-    # One affine map for all frames, as in a render, or one for each, as in a stream.
-    for affine in ((factor[0], offset[0]), (factor, offset)):
-        logits = q * (step[..., None] * affine[0].astype(float)) + affine[1]
-        for got, expected in zip(controls.run(q, step, pitch, *affine), written_out(SMALL, logits, pitch), strict=True):
-            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-9)
+    factor = random.uniform(0.5, 2, (SMALL.n_voices, 1)).astype(np.float32)
+    offset = random.standard_normal((SMALL.n_voices, SMALL.n_controls)).astype(np.float32)
+    got = Controls(SMALL, tables_of(SMALL)).run(q, step, pitch, factor, offset)
+    expected = written_out(SMALL, q * (step[..., None] * factor.astype(float)) + offset, pitch)
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-9)
