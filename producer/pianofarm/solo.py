@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -114,9 +114,9 @@ def render_file(request: Request, settings: Settings, progress: Callable[[float]
         rendering = trimmed(rendering, keep_s=spec.audio_s)
     audio = encode(rendering.wet, rendering.sample_rate_hz, options)
     rendered = time.perf_counter()
-    _write(request.output, audio.data)
+    _write(request.output, audio.parts())
     if request.dry is not None:
-        _write(request.dry, encode(rendering.dry, rendering.sample_rate_hz, options).data)
+        _write(request.dry, encode(rendering.dry, rendering.sample_rate_hz, options).parts())
     return Report(
         output=request.output,
         audio_s=audio.audio_s,
@@ -143,9 +143,9 @@ def _n_cores() -> int:
     return len(cores())
 
 
-def _write(path: Path, data: bytes) -> None:
-    with arriving(path) as temporary:
-        temporary.write_bytes(data)
+def _write(path: Path, parts: Iterable[memoryview]) -> None:
+    with arriving(path) as temporary, temporary.open("wb") as file:
+        file.writelines(parts)
 
 
 def _standard_input(max_bytes: int) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +13,10 @@ import soxr
 from numpy.typing import NDArray
 
 from pianofarm_common.renders import RenderOptions
-from pianofarm_worker.containers import write_flac, write_ogg, write_wav
+from pianofarm_worker.containers import FileBytes, write_flac, write_ogg, write_wav
 from pianofarm_worker.loudness import loudness_lufs
 from pianofarm_worker.synth.dry_wet import mixed
+from pianofarm_worker.synth.long_arrays import of_parts, parts
 from pianofarm_worker.synth.piano import Rendering
 
 #: What ends up below this against the loudest sample is silence: less than a 16-bit file at full level could hold.
@@ -34,7 +36,7 @@ _SLICE = 1 << 16
 class Encoded:
     """One audio file, and what its sidecar says of it."""
 
-    data: bytes
+    data: FileBytes
     sha256: str  #: of the data, 64 hex digits
     n_samples: int  #: per channel
     channels: int
@@ -46,6 +48,10 @@ class Encoded:
     def audio_s(self) -> float:
         """Length in seconds."""
         return self.n_samples / self.sample_rate_hz
+
+    def parts(self) -> Iterator[memoryview]:
+        """The data, some megabytes at a time; those of a long file need not be in memory at once."""
+        return _parts_of(self.data)
 
 
 def encode(samples: NDArray[np.float32], sample_rate_hz: int, options: RenderOptions) -> Encoded:
@@ -79,7 +85,7 @@ def encode(samples: NDArray[np.float32], sample_rate_hz: int, options: RenderOpt
             data = write_ogg(samples, sample_rate_hz)
     return Encoded(
         data=data,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=_sha256(data),
         n_samples=len(samples),
         channels=samples.shape[1],
         sample_rate_hz=sample_rate_hz,
@@ -97,7 +103,8 @@ def with_room(rendering: Rendering, room: float) -> Rendering:
         return rendering  # as the model has it; or not fit to ship, as the gates are about to say
     # So is what is not finite.
     with np.errstate(invalid="ignore", over="ignore"):
-        return dataclasses.replace(rendering, wet=mixed(rendering.wet, rendering.dry, room))
+        wet = of_parts(lambda wet, dry: mixed(wet, dry, room), rendering.wet, rendering.dry)
+        return dataclasses.replace(rendering, wet=wet)
 
 
 def trimmed(rendering: Rendering, *, keep_s: float) -> Rendering:
@@ -135,7 +142,7 @@ def resampled(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray
 def normalized(samples: NDArray[np.float32], peak_dbfs: float) -> NDArray[np.float32]:
     """With its loudest sample at this level; silence stays silence."""
     loudest = peak(samples)
-    return samples * np.float32(10 ** (peak_dbfs / 20) / loudest) if loudest > 0 else samples
+    return _times(samples, 10 ** (peak_dbfs / 20) / loudest) if loudest > 0 else samples
 
 
 def at_loudness(
@@ -149,12 +156,27 @@ def at_loudness(
     if loudness is None:
         return samples
     gain_db = min(target_lufs - loudness, ceiling_dbfs - 20 * math.log10(peak(samples)))
-    return samples * np.float32(10 ** (gain_db / 20))
+    return _times(samples, 10 ** (gain_db / 20))
 
 
 def peak(samples: NDArray[np.float32]) -> float:
     """The largest magnitude, 0 for no samples."""
-    return float(max(samples.max(), -samples.min())) if samples.size else 0.0
+    return float(np.max([max(part.max(), -part.min()) for part in parts(samples)])) if samples.size else 0.0
+
+
+def _times(samples: NDArray[np.float32], gain: float) -> NDArray[np.float32]:
+    return of_parts(lambda part: part * np.float32(gain), samples)
+
+
+def _sha256(data: FileBytes) -> str:
+    digest = hashlib.sha256()
+    for part in _parts_of(data):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _parts_of(data: FileBytes) -> Iterator[memoryview]:
+    return (part.data for part in parts(np.frombuffer(data, np.uint8)))
 
 
 def _n_sounding(samples: NDArray[np.float32], threshold: float, n_keep: int) -> int:

@@ -7,6 +7,7 @@ is written here and Ogg pages are numbered anew. Samples are rounded to the near
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -17,8 +18,12 @@ import soundfile
 from numpy.typing import NDArray
 
 from pianofarm_common.errors import BadOption
+from pianofarm_worker.synth import long_arrays
 
 SampleFormat = Literal["pcm16", "pcm24", "float32"]
+
+#: What a file holds; a view of a long array (`synth.long_arrays`) where its samples were one.
+FileBytes = bytes | memoryview
 
 #: What an HTTP answer or an object in a store is labelled with.
 MEDIA_TYPES: Final = {"wav": "audio/wav", "flac": "audio/flac", "ogg": "audio/ogg"}
@@ -32,7 +37,7 @@ _SLICE = 1 << 16
 _BITS = {"pcm16": 16, "pcm24": 24, "float32": 32}
 
 
-def write_wav(samples: NDArray[np.float32], sample_rate_hz: int, sample_format: SampleFormat) -> bytes:
+def write_wav(samples: NDArray[np.float32], sample_rate_hz: int, sample_format: SampleFormat) -> FileBytes:
     """A RIFF WAVE file.
 
     Args:
@@ -42,6 +47,7 @@ def write_wav(samples: NDArray[np.float32], sample_rate_hz: int, sample_format: 
 
     Raises:
         BadOption: more than the 4 GiB a WAV file can hold.
+        DiskFull: the folder for temporary files is full.
     """
     n_channels, bits = samples.shape[1], _BITS[sample_format]
     frame_bytes = n_channels * bits // 8
@@ -65,12 +71,20 @@ def write_wav(samples: NDArray[np.float32], sample_rate_hz: int, sample_format: 
         raise BadOption(
             f"{n_bytes} bytes of audio: a WAV file holds 4 GiB (ask for flac, a lower sample rate or pcm16)"
         )
-    file = io.BytesIO()
-    file.write(struct.pack("<4sI4s", b"RIFF", riff_bytes, b"WAVE") + chunks + struct.pack("<4sI", b"data", n_bytes))
-    for part in _slices(samples):
-        file.write(_packed(part, sample_format))
-    file.write(b"\0" * (n_bytes % 2))
-    return file.getvalue()
+    head = struct.pack("<4sI4s", b"RIFF", riff_bytes, b"WAVE") + chunks + struct.pack("<4sI", b"data", n_bytes)
+    packed = itertools.chain(
+        (head,), (_packed(part, sample_format) for part in _slices(samples)), (b"\0" * (n_bytes % 2),)
+    )
+    if not long_arrays.is_in_file(samples):
+        file = io.BytesIO()
+        file.writelines(packed)
+        return file.getvalue()
+    long_file, at = long_arrays.zeros(8 + riff_bytes, np.uint8), 0
+    for part in packed:
+        long_file[at : at + len(part)] = np.frombuffer(part, np.uint8)
+        at += len(part)
+        long_arrays.let_go(long_file)
+    return long_file.data
 
 
 def write_flac(samples: NDArray[np.float32], sample_rate_hz: int, sample_format: SampleFormat) -> bytes:
@@ -101,7 +115,9 @@ def write_ogg(samples: NDArray[np.float32], sample_rate_hz: int) -> bytes:
 
 
 def _slices(samples: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    return (samples[at : at + _SLICE] for at in range(0, len(samples), _SLICE))
+    for at in range(0, len(samples), _SLICE):
+        yield samples[at : at + _SLICE]
+        long_arrays.let_go(samples)
 
 
 def _steps(samples: NDArray[np.float32], bits: int) -> NDArray[np.int32]:

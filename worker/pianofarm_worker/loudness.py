@@ -13,6 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from pianofarm_worker.synth.long_arrays import let_go
+
 #: A gating block is four steps of 0.1 s: blocks overlap by three quarters.
 _STEPS_PER_S = 10
 _STEPS_PER_BLOCK = 4
@@ -63,6 +65,7 @@ def _step_powers(samples: NDArray[np.float32], sample_rate_hz: int) -> Iterator[
     n_whole = len(samples) // step * step
     for at in range(0, n_whole, _SLICE_STEPS * step):
         part = samples[at : min(at + _SLICE_STEPS * step, n_whole)].astype(np.float64)
+        let_go(samples)
         weighted = weighting.push(part.T)
         yield from (weighted.reshape(len(weighted), -1, step) ** 2).mean(axis=2).sum(axis=0)
 

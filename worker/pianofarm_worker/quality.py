@@ -13,6 +13,7 @@ from pianofarm_common.errors import QualityGateFailed
 from pianofarm_common.midi import Performance
 from pianofarm_common.renders import RenderOptions
 from pianofarm_worker.strikes import Strikes, clear_strikes
+from pianofarm_worker.synth.long_arrays import parts
 from pianofarm_worker.synth.piano import Rendering
 
 #: Time resolution of every level below.
@@ -108,15 +109,16 @@ def block_levels_dbfs(samples: NDArray[np.float32], sample_rate_hz: int) -> NDAr
     block = round(BLOCK_S * sample_rate_hz)
     n_blocks = len(samples) // block
     blocks = samples[: n_blocks * block].reshape(n_blocks, -1)
-    power = np.einsum("bs,bs->b", blocks, blocks, dtype=np.float64) / max(blocks.shape[1], 1)
+    powers = [np.einsum("bs,bs->b", part, part, dtype=np.float64) for part in parts(blocks)]
+    power = np.concatenate([np.zeros(0), *powers]) / max(blocks.shape[1], 1)
     levels_dbfs: NDArray[np.float64] = 10 * np.log10(np.maximum(power, 1e-20))
     return levels_dbfs
 
 
 def _require_finite(rendering: Rendering) -> None:
     for name, stem in (("wet", rendering.wet), ("dry", rendering.dry)):
-        if not np.isfinite(stem).all():
-            n_bad = int(np.count_nonzero(~np.isfinite(stem)))
+        n_bad = sum(int(np.count_nonzero(~np.isfinite(part))) for part in parts(stem))
+        if n_bad:
             raise QualityGateFailed(
                 f"{n_bad} of {stem.size} samples ({name}) are not finite: the model or its weights are broken"
             )
@@ -134,7 +136,7 @@ def _require_length(rendering: Rendering, duration_s: float, options: RenderOpti
 
 
 def _require_headroom(samples: NDArray[np.float32]) -> None:
-    n_over = int(np.count_nonzero(np.abs(samples) > 1))
+    n_over = sum(int(np.count_nonzero(np.abs(part) > 1)) for part in parts(samples))
     if n_over > MAX_CLIPPED_SHARE * samples.size:
         raise QualityGateFailed(
             f"{n_over} of {samples.size} samples clip (at most {MAX_CLIPPED_SHARE:g} may): ask for normalize_dbfs, -1 for instance"

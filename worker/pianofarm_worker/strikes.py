@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianofarm_common.midi import Performance
+from pianofarm_worker.synth.long_arrays import let_go
 
 FloatArray = NDArray[np.float64]
 
@@ -81,6 +82,7 @@ def clear_strikes(
     for row, start in enumerate((first[note] - 2 * n_samples).tolist()):
         part = samples[start : start + 3 * n_samples]
         frames[row] = part.reshape(3, n_window, -1).sum(axis=2)
+        let_go(samples)
     levels_db = _own_levels_db(
         frames / np.float32(fold), performance.pitch[note].astype(np.float64), sample_rate_hz / fold
     )

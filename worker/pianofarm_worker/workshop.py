@@ -222,12 +222,12 @@ class Workshop:
         spec, extension, wet = hold.claim.spec, hold.claim.spec.options.format, made.wet
         began = time.perf_counter()
         audio_key, dry_key = audio_object(spec.key, extension), None
-        self._store.put(audio_key, wet.data, MEDIA_TYPES[extension])
+        self._store.put(audio_key, bytes(wet.data), MEDIA_TYPES[extension])
         # Who was cut off in the middle of this must not write over what another worker has stored meanwhile.
         if made.dry is not None:
             hold.check_held()
             dry_key = dry_object(spec.key, extension)
-            self._store.put(dry_key, made.dry.data, MEDIA_TYPES[extension])
+            self._store.put(dry_key, bytes(made.dry.data), MEDIA_TYPES[extension])
         result = RenderResult(
             key=spec.key,
             spec=spec,

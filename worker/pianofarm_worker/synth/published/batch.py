@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pianofarm_worker.synth import long_arrays
 from pianofarm_worker.synth.piano import Progress
 from pianofarm_worker.synth.published.configs import PublishedConfig
 from pianofarm_worker.synth.published.context import ContextNetwork
@@ -53,7 +54,7 @@ class Batch:
     def contexts(self, pieces: Sequence[Piece], report: Progress) -> list[_Array]:
         """The context of each piece, [n_frames, n_context]."""
         width = self._config.context.n_out
-        contexts = [np.zeros((len(piece.notes), width), np.float32) for piece in pieces]
+        contexts: list[_Array] = [long_arrays.zeros((len(piece.notes), width), np.float32) for piece in pieces]
         moments = [
             Moments(self._weights, "context", n_counted=piece.n_counted) if self._context.normalizes else None
             for piece in pieces
@@ -66,15 +67,14 @@ class Batch:
             for place, context in enumerate(contexts):
                 n = _n_left(context, start, self._chunk)
                 context[start : start + n] = q[:n, place]
+                long_arrays.let_go(context)
                 taken = moments[place]
                 if taken and n:
                     taken.add(sums[:n, place : place + 1])
             report(min(1.0, (start + self._chunk) / n_frames))
         for context, taken in zip(contexts, moments, strict=True):
             if taken and len(context):
-                factor, offset = taken.affine()
-                np.multiply(context, factor[0], out=context)
-                np.add(context, offset[0], out=context)
+                taken.normalize(context)
         return contexts
 
     def raw(
@@ -110,6 +110,7 @@ class Batch:
         for place, array in enumerate(arrays):
             n = _n_left(array, start, self._chunk)
             chunk[:n, place] = array[start : start + n]
+            long_arrays.let_go(array)
         return chunk
 
 

@@ -12,11 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianofarm_common.midi import Performance
+from pianofarm_worker.synth import long_arrays
 from pianofarm_worker.synth.published.sustain import sustain
 from pianofarm_worker.synth.published.voices import VoiceAllocator
 
 LOWEST_PITCH, HIGHEST_PITCH = 21, 108  # the keys of a piano; others are left out
 _FIRST_PEDAL, _N_PEDALS = 64, 4
+
+#: Written of the notes before they are let go (`long_arrays`).
+_FRAMES_AT_A_TIME, _ONSETS_AT_A_TIME = 20_000, 20_000
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,11 @@ def conditioning(
     end = np.maximum(start + 1, np.ceil(sounding.end_s[heard] * frame_rate_hz).astype(np.int64))
     spans = _spans(performance.pitch[heard], start, end, performance.velocity[heard])
 
-    notes = np.zeros((n_warm_up + n_music + n_tail, n_voices, 2), np.float32)
+    notes = long_arrays.zeros((n_warm_up + n_music + n_tail, n_voices, 2), np.float32)
     music = notes[n_warm_up : n_warm_up + n_music]
     dropped = _fill_pitches(music[..., 0], spans, n_voices)
     _fill_velocities(music, spans)
-    pedal = np.zeros((len(notes), _N_PEDALS), np.float32)
+    pedal = long_arrays.zeros((len(notes), _N_PEDALS), np.float32)
     _fill_pedal(pedal[n_warm_up : n_warm_up + min(n_music, n_roll)], performance, frame_rate_hz)
     beyond = ~on_piano & (performance.onset_s * frame_rate_hz < n_music)
     return Conditioning(notes, pedal, dropped + int(np.count_nonzero(beyond)))
@@ -134,8 +138,11 @@ def _fill_pitches(pitches: NDArray[np.float32], spans: _Spans, n_voices: int) ->
             now, ended, started = when, [], []
         (started if starts else ended).append(what)
     silences += [(key, since, n_frames) for key, since in unheard.items()]
-    lengths = np.diff(np.array([*change_frames, n_frames]))
-    pitches[:] = np.repeat(np.frombuffer(changes, np.uint8).reshape(-1, n_voices), lengths, axis=0)
+    held, held_from = np.frombuffer(changes, np.uint8).reshape(-1, n_voices), np.array(change_frames)
+    for at in range(0, n_frames, _FRAMES_AT_A_TIME):
+        frames = np.arange(at, min(at + _FRAMES_AT_A_TIME, n_frames))
+        pitches[at : at + len(frames)] = held[np.searchsorted(held_from, frames, side="right") - 1]
+        long_arrays.let_go(pitches)
     return _count_silenced(spans, silences)
 
 
@@ -173,8 +180,13 @@ def _fill_velocities(music: NDArray[np.float32], spans: _Spans) -> None:
     for key in np.unique(pitch[hidden]).tolist():
         asked = hidden[pitch[hidden] == key]
         velocity[asked] = _velocities_beneath(spans, key, frame[asked])
-    row, voice = np.nonzero(music[frame, :, 0] == pitch[:, None].astype(np.float32))
-    music[frame[row], voice, 1] = velocity[row]
+    in_order = np.argsort(frame, kind="stable")
+    for start in range(0, len(frame), _ONSETS_AT_A_TIME):
+        chosen = in_order[start : start + _ONSETS_AT_A_TIME]
+        frames = frame[chosen]
+        row, voice = np.nonzero(music[frames, :, 0] == pitch[chosen, None].astype(np.float32))
+        music[frames[row], voice, 1] = velocity[chosen[row]]
+        long_arrays.let_go(music)
 
 
 def _velocities_beneath(spans: _Spans, pitch: int, frame: NDArray[np.int64]) -> NDArray[np.float32]:

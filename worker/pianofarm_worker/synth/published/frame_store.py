@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import tempfile
 from types import TracebackType
 from typing import IO, Self
@@ -10,7 +10,7 @@ from typing import IO, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pianofarm_common.errors import DiskFull
+from pianofarm_worker.synth.long_arrays import full_disk_said
 
 #: Held in memory up to this size: a quarter of a minute of the raw controls of dafx22. What comes after goes to a file.
 MEMORY_BYTES = 20_000_000
@@ -34,7 +34,8 @@ class FrameStore:
     ) -> None:
         self._in_memory = []
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what could not be written is not wanted any more
+                self._file.close()
 
     def append(self, frames: NDArray[np.generic]) -> None:
         """Write the next frames [n, ...]; they must not change afterwards.
@@ -47,22 +48,21 @@ class FrameStore:
             self._room_bytes -= frames.nbytes
             self._in_memory.append(frames)
             return
-        try:
+        with full_disk_said():
             if self._file is None:
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115 closed by __exit__
             self._file.write(frames.data)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise DiskFull(
-                f"{tempfile.gettempdir()} is full ({error.strerror}): make room or set TMPDIR elsewhere"
-            ) from None
 
     def rewind(self) -> None:
-        """Go to the first frame, to read; nothing may be written any more."""
+        """Go to the first frame, to read; nothing may be written any more.
+
+        Raises:
+            DiskFull: the folder for temporary files is full.
+        """
         self._in_memory.reverse()
         if self._file is not None:
-            self._file.seek(0)
+            with full_disk_said():
+                self._file.seek(0)
 
     def read(self, n_frames: int) -> NDArray[np.generic]:
         """The next frames [n, ...], fewer at the end; each can be read once."""

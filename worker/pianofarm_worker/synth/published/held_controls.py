@@ -41,17 +41,19 @@ class HeldControls:
         self._moments = Moments(weights, "mono", n_counted=n_counted) if normalizes else None
         dtype = np.int16 if normalizes else np.float32
         self._store = FrameStore((config.n_voices, config.n_controls), dtype, memory_bytes=memory_bytes)
-        self._steps: list[_Array] = []
+        self._steps = FrameStore((config.n_voices,), np.float32, memory_bytes=memory_bytes // 8)
+        self._n_frames = 0
 
     def __enter__(self) -> Self:
         self._store.__enter__()
+        self._steps.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._steps = []
         self._store.__exit__(kind, error, traceback)
+        self._steps.__exit__(kind, error, traceback)
 
     def append(self, raw: RawControls) -> None:
         """Take the next chunk; its arrays must not change afterwards.
@@ -61,13 +63,14 @@ class HeldControls:
         """
         self._store.append(raw.q)
         self._steps.append(raw.step)
+        self._n_frames += len(raw.q)
         if self._moments:
             self._moments.add(raw.sums)
 
     @property
     def is_empty(self) -> bool:
         """Whether there are no frames."""
-        return not any(len(step) for step in self._steps)
+        return not self._n_frames
 
     def affine(self) -> tuple[_Array, _Array]:
         """Factor [n_voices, 1] and offset [n_voices, n_controls or 1] that make logits of the controls."""
@@ -78,10 +81,10 @@ class HeldControls:
     def read(self, n_frames: int) -> Iterator[RawControls]:
         """All frames from the first on, `n_frames` at a time; nothing can be appended any more."""
         self._store.rewind()
-        step = np.concatenate(self._steps)
-        for start in range(0, len(step), n_frames):
-            rows = step[start : start + n_frames]
-            yield RawControls(self._store.read(n_frames), rows, np.zeros((*rows.shape, 2), np.float32))
+        self._steps.rewind()
+        for _ in range(0, self._n_frames, n_frames):
+            step = self._steps.read(n_frames).astype(np.float32, copy=False)
+            yield RawControls(self._store.read(n_frames), step, np.zeros((*step.shape, 2), np.float32))
 
 
 def unscaled(n_voices: int) -> tuple[_Array, _Array]:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pianofarm_worker.synth import long_arrays
 from pianofarm_worker.synth.additive import Additive
 from pianofarm_worker.synth.blocks import Reblock
 from pianofarm_worker.synth.noise import FilteredNoise
@@ -146,8 +147,9 @@ class Instrument:
     def batch(self, pieces: Sequence[Piece], progress: Progress | None = None) -> Iterator[Iterator[Block]]:
         """Render several pieces, at most as many as there are places, their networks in one batch.
 
-        What a piece gives depends neither on the others nor on its place. Held in memory: conditioning and context of all pieces,
-        their raw controls up to 20 MB together (what comes after waits in temporary files), and one chunk of the batch.
+        What a piece gives depends neither on the others nor on its place. Held: conditioning and context of all pieces
+        (`long_arrays`), their raw controls up to 20 MB together (what comes after waits in temporary files), and one chunk of
+        the batch.
 
         Returns:
             The blocks of each piece in turn, as `blocks` gives them; take all of one before the next.
@@ -215,20 +217,19 @@ class Instrument:
     def _run_context(self, notes: _Array, pedal: _Array, n_counted: int | None, report: Progress) -> _Array:
         """[n_frames, n_context]."""
         moments = Moments(self._weights, "context", n_counted=n_counted) if self._context.normalizes else None
-        context = np.zeros((len(notes), self._config.context.n_out), np.float32)
+        context: _Array = long_arrays.zeros((len(notes), self._config.context.n_out), np.float32)
         state = self._context.initial_state()
         for start in range(0, len(notes), self._chunk):
             end = min(start + self._chunk, len(notes))
             chunk = _padded(notes[start:end], self._chunk), _padded(pedal[start:end], self._chunk)
             q, sums, state = self._context.run(*chunk, state)
             context[start:end] = q[: end - start]
+            long_arrays.let_go(notes, pedal, context)
             if moments:
                 moments.add(sums[: end - start])
             report(_CONTEXT_PART * end / len(notes))
         if moments and len(notes):
-            factor, offset = moments.affine()
-            context *= factor[0]
-            context += offset[0]
+            moments.normalize(context)
         return context
 
     def _run_monophonic(
@@ -251,6 +252,7 @@ class Instrument:
                 _padded(context[start:end], self._chunk),
                 state,
             )
+            long_arrays.let_go(notes, context)
             yield raw if end - start == self._chunk else raw.cut(end - start)
 
     def _two_passes(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianofarm_worker.synth.blocks import Reblock
+from pianofarm_worker.synth.long_arrays import parts
 
 #: Added to a variance by `ddsp.training.nn.normalize_op`.
 EPSILON = 1e-5
@@ -60,12 +61,14 @@ class Moments:
     def affine(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Factor [n_rows, 1] and offset [n_rows, n_out] that turn q into the network's output; nothing can be added any more."""
         self._blocks += [block.sum(axis=0, dtype=np.float64) for (block,) in self._cut.rest()]
-        totals = np.sum(self._blocks, axis=0) / (self._n_frames * self.n_channels)
-        return self.affine_of(totals)
-
-    def affine_of(self, moments: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The same of means of y and of y^2 that are known already, [..., n_rows, 2]."""
-        mean, square = moments[..., :1], moments[..., 1:]
+        mean, square = np.split(np.sum(self._blocks, axis=0) / (self._n_frames * self.n_channels), 2, axis=1)
         factor = 1.0 / np.sqrt(np.maximum(square - mean**2, 0.0) + EPSILON)
         offset = self.offset - mean * factor * self.projected_scale
         return factor.astype(np.float32), offset.astype(np.float32)
+
+    def normalize(self, q: NDArray[np.float32]) -> None:
+        """Turn q [n_frames, n_out] of a network with one row into its output, in place; nothing can be added any more."""
+        factor, offset = self.affine()
+        for part in parts(q):
+            np.multiply(part, factor[0], out=part)
+            np.add(part, offset[0], out=part)

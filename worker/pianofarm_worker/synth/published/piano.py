@@ -16,6 +16,7 @@ from pianofarm_common.midi import Performance
 from pianofarm_common.models import CONFIG_FILE, WEIGHTS_FILE, ModelInfo
 from pianofarm_common.precision import Precision
 from pianofarm_common.renders import RenderOptions
+from pianofarm_worker.synth import long_arrays
 from pianofarm_worker.synth.backend import has_accelerator
 from pianofarm_worker.synth.piano import BatchRequest, Piano, Progress, Rendering, part_of
 from pianofarm_worker.synth.published.batch import Piece, buckets
@@ -81,7 +82,7 @@ class PublishedPiano(Piano):
     def render(
         self, performance: Performance, options: RenderOptions, *, seed: int, progress: Progress | None = None
     ) -> Rendering:
-        """Render a whole performance in bounded memory.
+        """Render a whole performance in bounded memory: what is as long as it lies in temporary files (`long_arrays`).
 
         With `tail` the last notes and the room ring out after the last whole second of the performance; without it the audio ends
         there, as the original's does. The part before is the same but for the last 4 ms: silence behind the music does not count in
@@ -89,14 +90,15 @@ class PublishedPiano(Piano):
 
         Raises:
             BadOption: the model has no such piano.
-            DiskFull: no room for the temporary file of a long piece.
+            DiskFull: no room for the temporary files of a long piece.
         """
         if self.batch_size > 1:
             return self.render_batch([BatchRequest(performance, options, seed)], progress=progress)[0]
         given, piece = self._piece(performance, options, seed)
-        dry, wet = self.synthesize(
+        blocks = self.blocks(
             piece.notes, piece.pedal, piano=options.piano, seed=seed, n_counted=piece.n_counted, progress=progress
         )
+        dry, wet = self._collect(blocks, given.n_frames, dry=options.needs_dry)
         return self._rendering(performance, options, given, dry, wet)
 
     def render_batch(self, requests: Sequence[BatchRequest], *, progress: Progress | None = None) -> list[Rendering]:
@@ -105,8 +107,7 @@ class PublishedPiano(Piano):
         With a batch size above one their networks run side by side: those of a piano sorted by length, `batch_size` at a time.
         The bytes are those of `render` of each, whatever is beside it and in whatever order.
 
-        Memory beside the renderings: docs/precision.md counts it. It grows with the longest `batch_size` pieces by 0.3 kB a
-        frame and with all of them by 0.2 kB.
+        Memory: docs/precision.md counts it. Arrays of a long piece lie in temporary files.
         """
         if self.batch_size == 1:
             return super().render_batch(requests, progress=progress)
@@ -124,7 +125,7 @@ class PublishedPiano(Piano):
                 pieces = [prepared[number][1] for number in members]
                 for number, blocks in zip(members, self._instrument(piano).batch(pieces, report), strict=True):
                     request, (given, piece) = requests[number], prepared[number]
-                    dry, wet = self._collect(blocks, len(piece.notes))
+                    dry, wet = self._collect(blocks, len(piece.notes), dry=request.options.needs_dry)
                     renderings[number] = self._rendering(request.performance, request.options, given, dry, wet)
         return [renderings[number] for number in range(len(requests))]
 
@@ -150,7 +151,7 @@ class PublishedPiano(Piano):
         n_warm_up = int(options.warm_up_s * config.frame_rate_hz) * config.hop
         return Rendering(
             wet=wet[n_warm_up:, None],
-            dry=dry[n_warm_up:, None] if options.needs_dry else np.zeros((0, 1), np.float32),
+            dry=dry[n_warm_up:, None],
             sample_rate_hz=config.sample_rate_hz,
             notes=performance.n_notes(options.duration_s),
             dropped_notes=given.dropped_notes,
@@ -168,17 +169,22 @@ class PublishedPiano(Piano):
     ) -> tuple[_Array, _Array]:
         """Conditioning arrays to dry and wet audio, each [n_frames * hop], warm-up included; arguments as `blocks` takes them."""
         blocks = self.blocks(notes, pedal, piano=piano, seed=seed, n_counted=n_counted, progress=progress)
-        return self._collect(blocks, len(notes))
+        return self._collect(blocks, len(notes), dry=True)
 
-    def _collect(self, blocks: Iterator[Block], n_frames: int) -> tuple[_Array, _Array]:
+    def _collect(self, blocks: Iterator[Block], n_frames: int, *, dry: bool) -> tuple[_Array, _Array]:
+        """Dry, no samples of it where it is not wanted, and wet."""
         n_samples = n_frames * self.config.hop
-        dry, wet = np.zeros(n_samples, np.float32), np.zeros(n_samples, np.float32)
-        n_dry = n_wet = 0
+        stems = {"wet": long_arrays.zeros(n_samples, np.float32)}
+        if dry:
+            stems["dry"] = long_arrays.zeros(n_samples, np.float32)
+        n_done = dict.fromkeys(stems, 0)
         for block in blocks:
-            dry[n_dry : n_dry + len(block.dry)] = block.dry
-            wet[n_wet : n_wet + len(block.wet)] = block.wet
-            n_dry, n_wet = n_dry + len(block.dry), n_wet + len(block.wet)
-        return dry, wet
+            for name, stem in stems.items():
+                samples = getattr(block, name)
+                stem[n_done[name] : n_done[name] + len(samples)] = samples
+                n_done[name] += len(samples)
+                long_arrays.let_go(stem)
+        return stems.get("dry", np.zeros(0, np.float32)), stems["wet"]
 
     def blocks(
         self,
