@@ -31,10 +31,13 @@ class Form:
     rounds: int = 1  #: in which speed and stream of dafx22 are measured, one backend and one kind after the other
     round_repeats: int = 1  #: of a render in each
     together: tuple[str, ...] = BACKENDS  #: backends of which two processes, two cores and the stream are measured
+    long_s: tuple[float, ...] = ()  #: more lengths whose memory is measured, of dafx22 alone
     limit_s: float = 300.0  #: for one measurement
 
 
-FULL = Form("full", 3, 180.0, (30.0, 180.0, 600.0), 100, 3, 4.0, 2, 20.0, 2.0, rounds=3, round_repeats=2)
+FULL = Form(
+    "full", 3, 180.0, (30.0, 180.0, 600.0), 100, 3, 4.0, 2, 20.0, 2.0, rounds=3, round_repeats=2, long_s=(3600.0,)
+)
 SHORT = Form("short", 1, 20.0, (), 4, 0, 0.0, 0, 4.0, 0.5, together=("jax",))
 
 #: How the answers of a run are kept: a measurement by its name.
@@ -116,7 +119,7 @@ def _published(bench: _Bench) -> None:
     form = bench.form
     _speeds(bench)
     for backend in BACKENDS:
-        for length_s in form.memory_s:
+        for length_s in (*form.memory_s, *form.long_s):
             bench.call(
                 f"memory/{backend}/{length_s:g}",
                 "bench.commands:render",
@@ -203,10 +206,11 @@ def _pooled(rounds: list[Measured]) -> Measured:
 
 
 def _middle_block(rounds: list[Measured]) -> Measured:
-    """The stream's round whose median block is the middle one's. A round that failed is the answer."""
+    """The stream's round whose median block is the middle one's, and the blocks of all rounds. One that failed is the answer."""
     if failed := _lacking(rounds, "block_ms"):
         return failed
-    return sorted(rounds, key=lambda answer: float(answer["block_ms"]["p50"]))[(len(rounds) - 1) // 2]
+    rounds = sorted(rounds, key=lambda answer: float(answer["block_ms"]["p50"]))
+    return {**rounds[(len(rounds) - 1) // 2], "rounds_ms": [answer["block_ms"] for answer in rounds]}
 
 
 def _house(bench: _Bench) -> None:

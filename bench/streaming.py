@@ -32,6 +32,9 @@ EXCERPT_S, RENDERED_S = 30.0, 120.0
 #: Of this length are the two renders that differ in the seed of their noise alone.
 NOISE_S = 10.0
 
+#: Blocks of these lengths are compared with those of 8 ms.
+OTHER_BLOCKS_MS, OTHER_BLOCKS_S = (4, 40), 12.0
+
 #: Levels are compared in windows of this length that are so many dB below the loudest at most.
 _WINDOW_S, _RANGE_DB = 0.1, 45.0
 
@@ -74,9 +77,10 @@ def published(shared: str, backend: str, gate: _Gate) -> Measured:
     choose(backend, n_threads=1)
     from pianofarm_worker.synth.published.checkpoints import import_checkpoint
 
+    heads = ("LSD, dB", "LSD of two noises, dB", "level, mean, dB", "first 5 s", "last 20 s", "rms difference, dB")
     lines = [
-        f"| dafx22, {backend} | LSD, dB | LSD of two noises, dB | level, mean, dB | first 5 s | last 20 s | rms difference, dB |",
-        "|---|---|---|---|---|---|---|",
+        " | ".join((f"| dafx22, {backend}", *heads, "other blocks, dB of the sound |")),
+        "|---" * (len(heads) + 2) + "|",
     ]
     with tempfile.TemporaryDirectory(prefix="pianofarm-measure-") as folder:
         import_checkpoint(Path(shared) / "models" / "dafx22", Path(folder) / "dafx22")
@@ -91,6 +95,10 @@ def published(shared: str, backend: str, gate: _Gate) -> Measured:
                 f"{log_spectral_distance_db(one[:, 0], other[:, 0]):.1f}",
                 *(f"{part.mean():+.1f}" for part in (louder_db, louder_db[second < 5], louder_db[second >= 10])),
                 f"{np.sqrt((louder_db**2).mean()):.1f}",
+                " / ".join(
+                    f"{difference_db(played(piano, performance, OTHER_BLOCKS_S, block_ms), live):.0f}"
+                    for block_ms in OTHER_BLOCKS_MS
+                ),
             ]
             lines.append(f"| {title} | " + " | ".join(columns) + " |")
     return {"table": "\n".join(lines) + "\n"}
@@ -108,11 +116,10 @@ def house(shared: str, backend: str, gate: _Gate) -> Measured:
         performance = performance_of((Path(shared) / name).read_bytes())
         live = played(piano, performance, EXCERPT_S)
         whole = rendered(piano, performance)[: len(live)]
-        difference = live.astype(np.float64) - whole[: len(live)]
-        ratio_db = 10 * np.log10((difference**2).mean() / (whole.astype(np.float64) ** 2).mean())
+        difference = live - whole
         louder_db, _ = louder_by_db(live, whole, piano.info.sample_rate_hz)
         lines.append(
-            f"| {title} | {ratio_db:.0f} | {np.abs(difference).max() / np.abs(whole).max():.1e} "
+            f"| {title} | {difference_db(live, whole):.0f} | {np.abs(difference).max() / np.abs(whole).max():.1e} "
             f"| {louder_db.mean():+.2f} | {np.sqrt((louder_db**2).mean()):.2f} |"
         )
     return {"table": "\n".join(lines) + "\n"}
@@ -127,17 +134,23 @@ def rendered(piano: Any, performance: Any, seed: int = 1, seconds: float = RENDE
     return wet
 
 
-def played(piano: Any, performance: Any, seconds: float) -> _Audio:
-    """The same live in blocks of 8 ms, [n_samples, n_channels], from the beginning; the delay is cut off."""
+def played(piano: Any, performance: Any, seconds: float, block_ms: int = 8) -> _Audio:
+    """The same live in blocks of this length, [n_samples, n_channels], from the beginning; the delay is cut off."""
     from pianofarm_worker.synth.events import events_of
 
-    stream = piano.stream(block_ms=8, seed=1)
+    stream = piano.stream(block_ms=block_ms, seed=1)
     for event in events_of(performance):
         stream.push(event)
     n_samples = int(seconds * piano.info.sample_rate_hz)
     n_blocks = -(-(n_samples + stream.delay_samples) // stream.block_samples)
     sound = np.concatenate([stream.pull() for _ in range(n_blocks)])
     return sound[stream.delay_samples :][:n_samples]
+
+
+def difference_db(sound: _Audio, other: _Audio) -> float:
+    """The difference of the first from as much of the second, in dB of the second."""
+    other = other[: len(sound)].astype(np.float64)
+    return float(10 * np.log10(((sound - other) ** 2).mean() / (other**2).mean()))
 
 
 def louder_by_db(live: _Audio, whole: _Audio, sample_rate_hz: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -246,11 +246,18 @@ def stream(saved: Measured) -> str:
         except _Missing as why:
             rows.append([label, str(why), *[""] * 7])
             continue
-        figures = [found["block_ms"][key] for key in ("p50", "p95", "p99", "max")]
-        figures += [found[key] for key in ("delay_ms", "first_audio_ms", "heard_after_ms", "first_audio_p99_ms")]
-        rows.append([label, *map(_number, figures)])
+        blocks = [_of_rounds(found, key) for key in ("p50", "p95", "p99", "max")]
+        figures = [found[key] for key in ("delay_ms", "first_audio_ms", "heard_after_ms", "first_audio_p99_ms")]
+        rows.append([label, *blocks, *map(_number, figures)])
     heads = ("8 ms blocks, ms", "median", "P95", "P99", "longest", "delay", "first audio", "seen at", "worst case")
     return table(heads, rows)
+
+
+def _of_rounds(found: Measured, key: str) -> str:
+    """A figure of the blocks, and the least and most of all rounds."""
+    of_rounds = [float(blocks[key]) for blocks in found.get("rounds_ms", [])]
+    figure = _number(found["block_ms"][key])
+    return f"{figure} ({_number(min(of_rounds))} to {_number(max(of_rounds))})" if of_rounds else figure
 
 
 def compared(saved: Measured) -> str:
