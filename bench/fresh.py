@@ -1,16 +1,18 @@
 """Measurements in processes of their own: fresh interpreters pinned to cores, one or several at the same time. Measures nothing.
 
-Imports the standard library only, so that a child is pinned before any array library counts the cores.
+A child is started by a process that is as it shall be: pinned, with its environment. What is imported on the way to the function
+(multiprocessing imports the parent's main module first) finds it so, and array libraries count the right cores.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import multiprocessing
 import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -18,7 +20,11 @@ from typing import Any
 #: What a measurement gives: plain values for JSON.
 Measured = dict[str, Any]
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+#: Of every child. NumPy multiplies on one thread, as in the farm: the engine shares a render among threads of its own.
+_ENVIRONMENT = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
 
 
 class Unavailable(Exception):
@@ -39,18 +45,33 @@ def cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
-def pin(chosen: Sequence[int]) -> None:
-    """Pin this process; NumPy's products get one thread, as in the farm: the engine shares a render among threads of its own."""
+@contextlib.contextmanager
+def pinned(chosen: Sequence[int]) -> Iterator[None]:
+    """Processes that are started meanwhile are pinned and have the environment of children."""
+    before, environment = cores(), dict(os.environ)
+    _pin(chosen)
+    os.environ.update(_ENVIRONMENT)
+    try:
+        yield
+    finally:
+        _pin(before)
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def _pin(chosen: Sequence[int]) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, chosen)
-    for name in _THREAD_VARIABLES:
-        os.environ[name] = "1"
 
 
 def whereabouts(gate: Callable[[], None]) -> Measured:
     """Which process a measurement runs in and which cores it may use: that pinning works is measured, too."""
     gate()
-    return {"pid": os.getpid(), "cores": cores(), "threads": os.environ[_THREAD_VARIABLES[0]]}
+    importlib.import_module("numpy")
+    from threadpoolctl import threadpool_info
+
+    blas_threads = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    return {"pid": os.getpid(), "cores": cores(), "blas_threads": blas_threads}
 
 
 def measure(call: Call, limit_s: float = 300.0) -> Measured:
@@ -66,7 +87,8 @@ def measure_together(calls: Sequence[Call], limit_s: float = 300.0) -> list[Meas
     for call in calls:
         here, there = context.Pipe(duplex=False)
         process = context.Process(target=_child, args=(call, there, barrier), daemon=False)
-        process.start()
+        with pinned(call.cores):
+            process.start()
         there.close()
         started.append((process, here))
     deadline = time.monotonic() + limit_s
@@ -89,8 +111,6 @@ def measure_together(calls: Sequence[Call], limit_s: float = 300.0) -> list[Meas
 
 
 def _child(call: Call, answer: Connection, barrier: Any) -> None:
-    pin(call.cores)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # TensorFlow's C++ greets everybody before it reads its log level.
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import subprocess
@@ -27,7 +28,7 @@ def describe() -> Measured:
         "memory_gb": _memory_gb(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES if _version(name)},
+        "packages": {name: _version(name) for name in _PACKAGES if _version(name)} | _blas(),
         "commit": _commit(),
         "load_before": round(os.getloadavg()[0], 2),
     }
@@ -116,6 +117,18 @@ def _cpu() -> str:
     flags = [flag for flag in ("avx2", "fma", "avx512f") if flag in known.get("flags", "").split()]
     family = f"family {known.get('cpu family', '?')} model {known.get('model', '?')}"
     return f"{known.get('model name', platform.machine())} ({family}; {', '.join(flags)})"
+
+
+def _blas() -> dict[str, str]:
+    """What NumPy multiplies with, and for which processor: `OPENBLAS_CORETYPE` may say another than this one."""
+    importlib.import_module("numpy")
+    from threadpoolctl import threadpool_info
+
+    return {
+        f"NumPy's {library['internal_api']}": f"{library['version']} for {library.get('architecture', 'any processor')}"
+        for library in threadpool_info()
+        if library["user_api"] == "blas" and "numpy" in library["filepath"]
+    }
 
 
 def _memory_gb() -> float:

@@ -1,8 +1,11 @@
 """What the benchmark says is what it measured: its pieces, its statistics, its tables. Nothing is timed here."""
 
 import hashlib
+import json
 import os
 import statistics
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -196,3 +199,27 @@ def test_measurements_run_pinned_in_processes_of_their_own_and_failures_are_resu
         fresh.Call("bench.published:import_model", {"source": "/none", "destination": "/none"}, (core,))
     )
     assert "no published checkpoint" in skipped["skipped"]
+
+
+MAIN = """
+import json, os, numpy
+from bench import fresh
+
+if __name__ == "__main__":
+    where = fresh.Call("bench.fresh:whereabouts", {}, (fresh.cores()[0],))
+    print(json.dumps([fresh.measure(where), fresh.cores(), "OPENBLAS_NUM_THREADS" in os.environ]))
+"""
+
+
+def test_a_process_is_pinned_before_anything_is_imported(tmp_path):
+    (tmp_path / "main.py").write_text(MAIN)
+    env = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    env["PYTHONPATH"] = str(fresh.__file__).rpartition("/bench/")[0]
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "main.py")], env=env, capture_output=True, text=True, check=True
+    )
+    where, cores, told = json.loads(done.stdout)
+    assert where["cores"] == fresh.cores()[:1]
+    assert where["blas_threads"] == [1]
+    assert cores == fresh.cores()
+    assert not told
