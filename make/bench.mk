@@ -1,7 +1,7 @@
 # Speed. Included by the Makefile. Nothing else should run on the machine meanwhile.
 
 .PHONY: bench
-bench: $(VENV)/.dev  ## measure speed, memory, cold start and streaming on two cores; rewrite docs/benchmarks.md and the model's card (15 min)
+bench: $(VENV)/.dev  ## measure speed, memory, cold start and streaming on two cores; rewrite docs/benchmarks.md and the model's card (10 to 15 min)
 	@$(BIN)/python -m bench
 	@$(BIN)/python -m bench report
 	@$(BIN)/python -m pianofarm_training.evaluate --rewrite
