@@ -79,6 +79,11 @@ def main() -> None:
     """Run the command line; every expected error is one line on standard error."""
     _collect_seldom()
     code = run(sys.argv[1:])
+    if code == EXIT_INTERRUPTED:
+        # A library that was interrupted while it was imported may crash when it is torn down.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
     gc.freeze()  # the collection at the end of a process would look through everything once more
     sys.exit(code)
 

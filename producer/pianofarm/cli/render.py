@@ -48,6 +48,7 @@ def render(
     """Render a MIDI file to audio in this process: no farm, no services."""
     # Before NumPy: its products here are too small to share, and threads that wait for their part take a core each.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from pianofarm.cli.interrupts import Interrupts
     from pianofarm.cli.terminal import Meter, duration_text, native_messages_in, print_json, say
     from pianofarm.solo import Request, render_file
     from pianofarm_common.errors import BadOption
@@ -74,8 +75,13 @@ def render(
     settings = Settings.load()
     request = Request(midi=midi, output=output, dry=dry, model=model, options=given, backend=backend)
     native_log = settings.state_dir / "logs" / "render.log"
-    with native_messages_in(native_log), Meter("rendering", 1.0, quiet=json) as meter:
-        report = render_file(request, settings, meter.update)
+    with native_messages_in(native_log), Meter("rendering", 1.0, quiet=json) as meter, Interrupts() as interrupts:
+
+        def progress(done: float) -> None:
+            interrupts.check()
+            meter.update(done)
+
+        report = render_file(request, settings, progress)
     if json:
         print_json(report.as_json())
         return
