@@ -22,6 +22,8 @@ the adapter that talks to the vendor and nowhere else.
 
 from __future__ import annotations
 
+import errno
+
 
 class PianofarmError(Exception):
     """The root of every error this project raises on purpose."""
@@ -41,6 +43,10 @@ class LeaseLost(Transient):
 
 class DiskFull(Transient):
     """No room left on the device that was written to."""
+
+
+#: `OSError.errno` of those that are a `DiskFull`: the disk, the quota, the limit on the size of a file.
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Permanent(PianofarmError):

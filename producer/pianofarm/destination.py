@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pianofarm_common.errors import BadOption, DiskFull
-
-#: What a full disk or a used-up quota answers.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from pianofarm_common.errors import FULL_DISK, BadOption, DiskFull
 
 
 @contextmanager
@@ -61,6 +57,6 @@ def check_writable(path: Path) -> None:
 
 
 def _translated(path: Path, error: OSError) -> BadOption | DiskFull:
-    if error.errno in _FULL:
+    if error.errno in FULL_DISK:
         return DiskFull(f"no room to write {path} ({error.strerror}): free some space; nothing was left behind")
     return BadOption(f"cannot write {path}: {error.strerror or error}: choose another place for the output")

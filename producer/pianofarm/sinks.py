@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pianofarm_common.errors import BadOption
+from pianofarm_common.errors import FULL_DISK, BadOption, DiskFull
 
 #: A WAV file says its length in 32 bits.
 _LONGEST_WAV_BYTES = 2**32 - 1 - 36
@@ -49,8 +49,12 @@ class PipeSink:
         self._header = _wav_header(sample_rate_hz, n_channels, n_samples) if header else b""
 
     def __enter__(self) -> Self:
-        """Write the header."""
-        self._file.write(self._header)
+        """Write the header.
+
+        Raises:
+            DiskFull: there is no room.
+        """
+        self._put(self._header)
         return self
 
     def __exit__(
@@ -59,10 +63,24 @@ class PipeSink:
         """Leave the file open."""
 
     def write(self, block: NDArray[np.float32]) -> bool:
-        """Write a block; whoever reads decides when the next one is due."""
-        self._file.write((np.clip(block, -1.0, 1.0) * 32767.0).round().astype("<i2").tobytes())
-        self._file.flush()
+        """Write a block; whoever reads decides when the next one is due.
+
+        Raises:
+            DiskFull: there is no room.
+        """
+        self._put((np.clip(block, -1.0, 1.0) * 32767.0).round().astype("<i2").tobytes())
         return False
+
+    def _put(self, data: bytes) -> None:
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            if error.errno not in FULL_DISK:
+                raise
+            raise DiskFull(
+                f"no room for the sound where it is written to ({error.strerror}): free some space"
+            ) from None
 
 
 class DeviceSink:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from pianofarm_common.errors import DiskFull, Permanent
+from pianofarm_common.errors import FULL_DISK, DiskFull, Permanent
 
 #: Bytes moved at a time when an object is copied to a file.
 CHUNK_BYTES = 1 << 20
@@ -40,7 +39,7 @@ def write_then_rename(path: Path, write: Callable[[IO[bytes]], object]) -> int:
             part.unlink()
         if isinstance(error, (ConnectionError, TimeoutError)):
             raise
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL_DISK:
             raise DiskFull(f"no room for {path}: free some space on its device and try again") from None
         raise Permanent(f"cannot write {path}: {error.strerror or error}") from None
     except BaseException:

@@ -42,7 +42,7 @@ def play(
     from pianofarm.playing import Request
     from pianofarm.playing import play as perform
     from pianofarm.sinks import DeviceSink, PipeSink, import_sounddevice
-    from pianofarm_common.errors import BadOption
+    from pianofarm_common.errors import BadOption, DiskFull
     from pianofarm_common.settings import Settings
 
     if raw and not stdout:
@@ -72,10 +72,12 @@ def play(
     with native_messages_in(settings.state_dir / "logs" / "play.log"):
         try:
             report = perform(request, settings, open_sink)
-        except BrokenPipeError:
-            # The player was closed. Typer would make it an error, and Python complain once more when it closes standard output.
+        except (BrokenPipeError, DiskFull) as error:
+            # Python would complain once more when it closes standard output.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return
+            if isinstance(error, DiskFull):
+                raise
+            return  # the player was closed; typer would make it an error
     say(
         f"{duration_text(report.played_s)} played, {report.underruns} underruns; a block of {report.block_ms} ms took "
         f"{report.compute_ms:.2f} ms (median) to {report.longest_compute_ms:.1f} ms; {report.notes} notes, "

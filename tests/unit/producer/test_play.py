@@ -50,6 +50,18 @@ def test_a_pipe_gets_a_wav_file_of_the_whole_piece_and_its_tail(tmp_path):
     assert b"0 underruns" in said
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("form", [[], ["--raw"]])
+def test_a_disk_without_room_is_said_in_one_line(tmp_path, form):
+    command = [sys.executable, "-c", COMMAND, "play", str(PIECE), "--stdout", *form]
+    env = os.environ | {"PIANOFARM_STATE_DIR": str(tmp_path)}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=env, check=False)
+    assert done.returncode == 3
+    assert done.stderr.startswith("pianofarm: no room for the sound")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_reader_that_leaves_is_no_error_and_ctrl_c_is_one_line(tmp_path):
     leaving, interrupted = start(tmp_path, "--raw"), start(tmp_path, "--raw")
     leaving.stdout.read(4000)

@@ -7,7 +7,6 @@ again. So a piece of any length is held in the memory of the part that is worked
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import mmap
 import os
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pianofarm_common.errors import DiskFull
+from pianofarm_common.errors import FULL_DISK, DiskFull
 
 #: Held in memory up to this size: four minutes of sound of the published models.
 MEMORY_BYTES = 16_000_000
@@ -96,7 +95,7 @@ def full_disk_said() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL_DISK:
             raise
         raise DiskFull(
             f"{tempfile.gettempdir()} is full ({error.strerror}): make room or set TMPDIR elsewhere"

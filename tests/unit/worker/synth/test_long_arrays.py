@@ -96,9 +96,10 @@ def test_what_is_let_go_is_not_in_memory():
     assert let_go_mb < 20
 
 
-def test_a_full_disk_is_said_before_anything_is_written(monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_said_before_anything_is_written(monkeypatch, number):
     def full(*_arguments):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(number, "No space left on device")
 
     monkeypatch.setattr("os.posix_fallocate", full)
     with pytest.raises(DiskFull, match=re.escape("make room or set TMPDIR")):
